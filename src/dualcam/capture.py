@@ -1,0 +1,112 @@
+"""The only file that touches hooks; each lives inside a ``with`` block."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class TailSkipped(Exception):  # noqa: N818  - control flow, not an error
+    """Raised inside a forward to leave it once the activations are known."""
+
+
+@dataclass
+class Tap:
+    """Holds the output of the tapped layer after the forward."""
+
+    value: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One module call of a recorded forward, in order of completion. Tensors are references, not copies."""
+
+    path: str
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+
+    @property
+    def is_unit(self) -> bool:
+        """Whether the module works as one piece: it has no submodules, or parameters of its own beside them."""
+        return next(self.module.children(), None) is None or next(self.module.parameters(recurse=False), None) is not None
+
+    @property
+    def depth(self) -> int:
+        """Nesting depth of the module; the model itself is 0."""
+        return self.path.count(".") + 1 if self.path else 0
+
+
+@dataclass
+class Recording:
+    """All module calls of one forward."""
+
+    calls: list[Call] = field(default_factory=list)
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """Return the first tensor of a tensor, a mapping or a sequence; None where there is none."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            found = first_tensor(item)
+            if found is not None:
+                return found
+    return None
+
+
+@contextmanager
+def tapped(layer: nn.Module, *, skip_tail: bool = False) -> Iterator[Tap]:
+    """Keep ``layer``'s output of the forward that runs inside the block.
+
+    The reference is read after the forward, so an in-place activation that follows the layer is part of the value.
+    With ``skip_tail`` the forward is left right after the layer; the block swallows that exit. Forwards of other
+    threads through the same layer are left alone.
+    """
+    tap = Tap()
+    owner = threading.get_ident()
+
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        if threading.get_ident() != owner:
+            return
+        tap.value = first_tensor(output)
+        if skip_tail:
+            raise TailSkipped
+
+    handle = layer.register_forward_hook(keep)
+    try:
+        yield tap
+    except TailSkipped:
+        pass
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def recorded(model: nn.Module) -> Iterator[Recording]:
+    """Record every module call of the forward that runs inside the block."""
+    recording = Recording()
+    handles = []
+
+    def recorder(path: str) -> Any:
+        def keep(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            tensor = first_tensor(output)
+            if tensor is not None:
+                tensors = tuple(item for item in inputs if isinstance(item, Tensor))
+                recording.calls.append(Call(path, module, tensors, tensor))
+
+        return keep
+
+    try:
+        for path, module in model.named_modules():
+            handles.append(module.register_forward_hook(recorder(path)))
+        yield recording
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,9 @@
+"""`dualcam explain`."""
+
+
+def explain() -> int:
+    """Explain photos."""
+    return 0
+
+
+COMMAND = explain

@@ -1,0 +1,59 @@
+"""The entry point: parse, run, and turn errors into messages and exit codes.
+
+Exit codes: 0 done; 1 done, but some inputs were broken and reported; 2 a user's mistake (no traceback); 130 interrupted.
+Settings come from ``--config FILE.yaml`` (or ``dualcam.yaml`` in the current folder), then the environment
+(``DUALCAM_EXPLAIN_MODEL`` for ``dualcam explain --model``), then flags; the later wins.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Env, Yaml
+
+from dualcam import __version__
+from dualcam.cli import describe, explain
+from dualcam.errors import DualcamError
+
+app = App(
+    name="dualcam",
+    help="Signed, truthful evidence maps for any image classifier.",
+    version=__version__,
+    help_epilogue="Settings: --config FILE.yaml or ./dualcam.yaml, then DUALCAM_* variables, then flags.",
+)
+for module in (explain, describe):
+    app.command(module.COMMAND)
+
+
+@app.meta.default
+def launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[Path | None, Parameter(help="A YAML file with settings, by command.")] = None,
+) -> int:
+    """Read the configuration, then run the command."""
+    file = Yaml(config or "dualcam.yaml", must_exist=config is not None)
+    app.config = (Env("DUALCAM_"), file)
+    result = app(tokens, exit_on_error=False, print_error=True, result_action="return_value")
+    return result if isinstance(result, int) else 0
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        code = app.meta(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+    except CycloptsError:
+        return 2
+    except (DualcamError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on where it stopped", file=sys.stderr)
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Run as a program."""
+    sys.exit(run())

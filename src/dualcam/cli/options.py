@@ -1,0 +1,58 @@
+"""Options that several commands share."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from dualcam.model import DualBranch
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which classifier."""
+
+    model: Annotated[str | None, Parameter(name=["--model", "-m"])] = None
+    """timm:NAME, torchvision:NAME, hf:NAME, or a directory that `dualcam train` wrote.
+    Default: EfficientNet-Lite0 (ImageNet), which is installed with dualcam."""
+
+    weights: str = "pretrained"
+    """"pretrained", "random", or a file (.safetensors, or a state dict without pickled code)."""
+
+    download: Annotated[bool, Parameter(negative="")] = False
+    """Allow the download of pretrained weights."""
+
+    layer: str | None = None
+    """Path of the module whose output is the last spatial activations, where it is not found by itself."""
+
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps; auto takes an accelerator where there is one."""
+
+
+def open_model(options: ModelOptions) -> "DualBranch":
+    """Wrap the model of ``options`` on its device; raises `ModelError` and `ChoiceError`."""
+    from dualcam.wrapper import wrap
+
+    device = pick_device(options.device)
+    model = wrap(options.model, layer=options.layer, weights=options.weights, download=options.download)
+    return model.to(device)
+
+
+def pick_device(name: str) -> str:
+    """Return a device that exists; raises `ChoiceError` naming those that do."""
+    import torch
+
+    from dualcam.errors import ChoiceError
+
+    present = ["cpu"]
+    if torch.cuda.is_available():
+        present += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        present.append("mps")
+    if name == "auto":
+        return present[1] if len(present) > 1 else "cpu"
+    if name not in present:
+        raise ChoiceError(f"--device {name} is not on this machine; choose one of auto, {', '.join(present)}")
+    return name

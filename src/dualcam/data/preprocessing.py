@@ -1,0 +1,148 @@
+"""What a classifier expects of its input, and how a photo is brought there and boxes back."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from dualcam.errors import check_choice
+from dualcam.types import Fit
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Input size (height, width) in pixels, mean and deviation of [0, 1] RGB values, interpolation.
+
+    ``crop_share`` is the share of the resized short side that the model's own evaluation crop keeps; only
+    ``fit="crop"`` uses it. ``origin`` says where the values come from.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: Interpolation = "bilinear"
+    crop_share: float = 1.0
+    origin: str = "given"
+
+    def __post_init__(self) -> None:
+        check_choice("interpolation", self.interpolation, _RESAMPLING)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Preprocessing":
+        """Build from what `to_json` returned."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+
+    def normalize(self, image: Image.Image) -> Tensor:
+        """Return the RGB ``image`` as a float32 tensor [3, H, W] with mean and deviation applied."""
+        pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
+        pixels = (pixels - np.float32(self.mean)) / np.float32(self.std)
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+    def denormalize(self, tensor: Tensor) -> Image.Image:
+        """Return a normalized [3, H, W] tensor as an RGB picture; values outside of [0, 1] are cut."""
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        pixels = (tensor.detach().float().cpu() * std + mean).clamp(0, 1).mul(255).round()
+        return Image.fromarray(pixels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the source pixels lie in the model's input: input = source * scale + offset, per axis (x, y)."""
+
+    source: tuple[int, int]
+    input: tuple[int, int]
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+    @classmethod
+    def identity(cls, width: int, height: int) -> "Placement":
+        """Return the placement of an input that is its own source."""
+        return cls((width, height), (width, height), (1.0, 1.0), (0.0, 0.0))
+
+
+def place(
+    image: Image.Image, preprocessing: Preprocessing, fit: Fit = "squash"
+) -> tuple[Image.Image, Placement]:
+    """Bring an RGB photo to the input size.
+
+    ``squash`` resizes the whole photo, aspect not kept; ``crop`` resizes the short side and keeps the centre, as the
+    model's own evaluation does; ``pad`` resizes the long side and fills up with the mean color.
+    """
+    check_choice("fit", fit, ("squash", "crop", "pad"))
+    height, width = preprocessing.size
+    source = (image.width, image.height)
+    filter_ = _RESAMPLING[preprocessing.interpolation]
+    if fit == "squash":
+        scale = (width / image.width, height / image.height)
+        return image.resize((width, height), filter_), Placement(source, (width, height), scale, (0.0, 0.0))
+    ratios = (width / image.width, height / image.height)
+    ratio = max(ratios) / preprocessing.crop_share if fit == "crop" else min(ratios)
+    resized = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
+    left, top = (width - resized[0]) // 2, (height - resized[1]) // 2
+    scale = (resized[0] / image.width, resized[1] / image.height)
+    fill = tuple(round(255 * value) for value in preprocessing.mean)
+    canvas = Image.new("RGB", (width, height), fill)
+    if fit == "crop":
+        # Resizing only the window that is kept: a long, thin photo would otherwise become a huge intermediate.
+        window = (-left / scale[0], -top / scale[1], (width - left) / scale[0], (height - top) / scale[1])
+        window = (max(0.0, window[0]), max(0.0, window[1]), min(source[0], window[2]), min(source[1], window[3]))
+        canvas = image.resize((width, height), filter_, box=window)
+    else:
+        canvas.paste(image.resize(resized, filter_), (left, top))
+    return canvas, Placement(source, (width, height), scale, (float(left), float(top)))
+
+
+def interpolation_weights(
+    cells: int, pixels: int, scale: float, offset: float, extent: int
+) -> NDArray[np.float32]:
+    """Return bilinear weights [pixels, cells] from feature cells to source pixels along one axis.
+
+    Pixel centres are carried into the input (``scale``, ``offset``) of ``extent`` pixels, which the cells divide
+    evenly (no aligned corners, borders replicated). Source pixels outside of the input get zero weight. For a
+    squashed photo this equals `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`.
+    """
+    centre = (np.arange(pixels) + 0.5) * scale + offset
+    inside = (centre >= 0) & (centre <= extent)
+    position = np.clip(centre / extent * cells - 0.5, 0, cells - 1)
+    low = np.floor(position).astype(np.int64)
+    high = np.minimum(low + 1, cells - 1)
+    share = position - low
+    weights = np.zeros((pixels, cells))
+    index = np.arange(pixels)
+    np.add.at(weights, (index, low), 1 - share)
+    np.add.at(weights, (index, high), share)
+    weights[~inside] = 0
+    return weights.astype(np.float32)
+
+
+def to_source(raw: NDArray[np.float32], placement: Placement, size: tuple[int, int] | None = None) -> NDArray[np.float32]:
+    """Resize a map [h, w] over the input to the source photo, or to ``size`` (height, width) of the whole source."""
+    width, height = placement.source
+    rows, columns = size or (height, width)
+    shrink_y, shrink_x = height / rows, width / columns
+    vertical = interpolation_weights(
+        raw.shape[0], rows, placement.scale[1] * shrink_y, placement.offset[1], placement.input[1]
+    )
+    horizontal = interpolation_weights(
+        raw.shape[1], columns, placement.scale[0] * shrink_x, placement.offset[0], placement.input[0]
+    )
+    resized: NDArray[np.float32] = vertical @ raw.astype(np.float32) @ horizontal.T
+    return resized

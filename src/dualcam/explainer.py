@@ -1,0 +1,232 @@
+"""The pipeline: images -> one forward -> activations -> gradients of the tail -> weights -> signed maps."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike, fspath
+from typing import Literal, TypeAlias, TypedDict, Unpack
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dualcam import methods
+from dualcam.data.photos import check_size, open_photo, to_rgb
+from dualcam.data.preprocessing import Placement, place
+from dualcam.description import check_applicable, default_method
+from dualcam.errors import ChoiceError, check_choice
+from dualcam.explanation import Explanation
+from dualcam.guards import evaluating
+from dualcam.heads import Head
+from dualcam.heatmap import combine, signed_weights
+from dualcam.methods import Method
+from dualcam.model import DualBranch
+from dualcam.targets import SCORES, Classes, resolve_classes, score_gradients
+from dualcam.types import Branch, BranchLogits, Evidence, Fit, Normalization, Score, Sign
+
+Photo: TypeAlias = "str | PathLike[str] | Image.Image"
+Images: TypeAlias = "Tensor | Photo | Sequence[Photo]"
+
+
+class ExplainOptions(TypedDict, total=False):
+    """The options of `explain`."""
+
+    method: str | None
+    branch: Branch
+    sign: Sign
+    normalize: Normalization | None
+    score: Score
+    size: tuple[int, int] | None
+    fit: Fit
+    clamp: Literal["auto", "weights", "contributions"]
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options that a batch needs, checked once."""
+
+    method: Method
+    branch: Branch
+    sign: Sign
+    normalize: Normalization | None
+    score: Score
+    size: tuple[int, int] | None
+    clamp_weights: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image ready for the model: tensor [3, H, W], where its pixels came from, and how to see it."""
+
+    tensor: Tensor
+    placement: Placement
+    source: str | None
+    picture: Callable[[], Image.Image]
+
+
+def explain(
+    model: DualBranch, images: Images, classes: Classes = None, **options: Unpack[ExplainOptions]
+) -> list[Explanation]:
+    """Explain images with ``model``; one `Explanation` each.
+
+    ``images``: a tensor [B, 3, H, W] preprocessed as the model takes it, a photo (PIL image or path) or several.
+    ``classes``: None (the softmax branch's choice), an index, a name, "top5", "all", a sequence of those, or a tensor
+    [B] or [B, K] of indices per image. Options, with their defaults:
+
+    - ``method``: "cam" for linear heads, else "grad-cam"; `dualcam.methods.available` lists all;
+    - ``branch="sigmoid"``: whose score is explained; ``score="logit"`` of it, or "centered", "log-odds",
+      "log-probability", "probability", which no shift common to all classes can change;
+    - ``sign="positive"`` | "signed" | "negative"; ``clamp="auto"``: clamp weights where the activations are >= 0 and
+      contributions w_i F_i elsewhere, or always "weights" (the paper's rule) or "contributions";
+    - ``normalize="max"`` | "minmax" | "ivr" | None (logits); ``size``: (height, width) of the maps, default the photo's;
+    - ``fit="squash"`` | "crop" | "pad": how a photo is brought to the input size; ``batch_size=16`` for photos.
+
+    Works under no_grad, inference_mode and autocast, and in train mode (eval mode inside, restored after); leaves the
+    model as it was. Raises `ChoiceError`, `ClassNotFound`, `MethodNotApplicable`, `PhotoError`.
+    """
+    unknown = set(options) - set(ExplainOptions.__annotations__)
+    if unknown:
+        raise TypeError(f"explain() has no option {', '.join(sorted(unknown))}")
+    settings = check_options(model, **options)
+    if isinstance(images, Tensor):
+        return explain_batch(model, prepare_tensor(model, images), classes, settings)
+    photos = [images] if isinstance(images, str | PathLike | Image.Image) else list(images)
+    fit, batch_size = options.get("fit", "squash"), options.get("batch_size", 16)
+    if batch_size < 1:
+        raise ChoiceError(f"batch_size must be at least 1; got {batch_size}")
+    explanations: list[Explanation] = []
+    for start in range(0, len(photos), batch_size):
+        prepared = [prepare_photo(model, photo, fit) for photo in photos[start : start + batch_size]]
+        chosen = classes
+        if isinstance(classes, Tensor) and classes.shape[0] == len(photos):
+            chosen = classes[start : start + batch_size]
+        explanations += explain_batch(model, prepared, chosen, settings)
+    return explanations
+
+
+def check_options(model: DualBranch, **options: Unpack[ExplainOptions]) -> Settings:
+    """Return checked settings for ``model``; raises `ChoiceError` and `MethodNotApplicable`."""
+    branch = options.get("branch", "sigmoid")
+    head = model.head(branch)
+    method = methods.get(options.get("method") or default_method(head))
+    check_applicable(method, head)
+    sign, normalize = options.get("sign", "positive"), options.get("normalize", "max")
+    score, clamp = options.get("score", "logit"), options.get("clamp", "auto")
+    check_choice("sign", sign, ("positive", "signed", "negative"))
+    check_choice("normalize", normalize, ("max", "minmax", "ivr", None))
+    check_choice("score", score, SCORES)
+    check_choice("clamp", clamp, ("auto", "weights", "contributions"))
+    clamp_weights = clamp == "weights" or (clamp == "auto" and model.anatomy.nonnegative)
+    return Settings(method, branch, sign, normalize, score, options.get("size"), clamp_weights)
+
+
+def prepare_tensor(model: DualBranch, images: Tensor) -> list[Prepared]:
+    """Return the images of a preprocessed tensor [B, 3, H, W]; raises `ChoiceError` for another shape."""
+    if images.dim() != 4 or not images.is_floating_point():
+        raise ChoiceError(
+            f"a tensor of images must be floating point [B, 3, H, W], preprocessed as the model takes it; "
+            f"got {images.dtype} {tuple(images.shape)}"
+        )
+    placement = Placement.identity(images.shape[3], images.shape[2])
+    return [Prepared(image, placement, None, partial(model.preprocessing.denormalize, image)) for image in images]
+
+
+def prepare_photo(model: DualBranch, photo: Photo, fit: Fit = "squash") -> Prepared:
+    """Open, turn upright and resize a photo; raises `PhotoError`."""
+    if isinstance(photo, Image.Image):
+        check_size(photo, "the picture", float("inf"))
+        image, source = to_rgb(photo), None
+        picture: Callable[[], Image.Image] = partial(to_rgb, photo)
+    elif isinstance(photo, str | PathLike):
+        source = fspath(photo)
+        image, picture = open_photo(photo), partial(open_photo, photo)
+    else:
+        raise ChoiceError(f"images must be tensors, PIL images or paths; got {type(photo).__name__}")
+    placed, placement = place(image, model.preprocessing, fit)
+    return Prepared(model.preprocessing.normalize(placed), placement, source, picture)
+
+
+def explain_batch(
+    model: DualBranch, batch: Sequence[Prepared], classes: Classes, settings: Settings
+) -> list[Explanation]:
+    """Explain one batch with one backbone forward."""
+    if not batch:
+        return []
+    images = torch.stack([item.tensor for item in batch])
+    images = images.to(model.device) if torch.is_autocast_enabled() else images.to(model.device, model.dtype)
+    with evaluating(model):
+        with torch.no_grad():
+            activations, softmax_logits = model.activations_and_logits(images)
+            logits = BranchLogits(softmax_logits, model.sigmoid_head(activations))
+        index = resolve_classes(classes, logits.softmax, model.class_names)
+        evidence = gather_evidence(model.head(settings.branch), activations, index, settings.score)
+    with torch.no_grad():
+        weights = signed_weights(settings.method, evidence)
+        signed = combine(weights, evidence.activations, "signed", clamp_weights=settings.clamp_weights)
+        raw = signed
+        if settings.sign != "signed":
+            raw = combine(weights, evidence.activations, settings.sign, clamp_weights=settings.clamp_weights)
+        residuals = completeness_residuals(model, settings, signed, index, logits)
+        probabilities = logits.softmax.softmax(1)
+    return [
+        Explanation(
+            source=item.source,
+            placement=item.placement,
+            indices=index[position].cpu(),
+            names=model.class_names,
+            signed=signed[position],
+            raw=raw[position],
+            residuals=None if residuals is None else residuals[position],
+            logits=BranchLogits(logits.softmax[position], logits.sigmoid[position]),
+            probabilities=probabilities[position],
+            sign=settings.sign,
+            normalization=settings.normalize,
+            size=settings.size,
+            picture=item.picture,
+        )
+        for position, item in enumerate(batch)
+    ]
+
+
+def gather_evidence(head: Head, activations: Tensor, index: Tensor, score: Score) -> Evidence:
+    """Return activations [B, 1, D, h, w] and the gradients of the explained scores of classes ``index`` [B, K].
+
+    Linear heads give them in closed form, [B, K, D, 1, 1], at no backward pass; the others run the tail again, with
+    the activations detached, so that no gradient enters the backbone or a parameter's ``.grad``.
+    """
+    if head.is_linear:
+        weight = _full(head.rows().weight.detach())
+        if score == "logit":
+            rows = weight[index]
+        else:
+            with torch.no_grad():
+                rows = score_gradients(_full(head(activations)), index, score) @ weight
+        rows = rows[..., None, None]
+        cells = activations.shape[2] * activations.shape[3]
+        return Evidence(_full(activations).unsqueeze(1), rows / cells, rows)
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        leaf = activations.detach().clone().requires_grad_()
+        scores = SCORES[score](head(leaf)).gather(1, index.clone())
+        last = scores.shape[1] - 1
+        gradients = [
+            torch.autograd.grad(scores[:, k].sum(), leaf, retain_graph=k < last)[0] for k in range(scores.shape[1])
+        ]
+    return Evidence(_full(activations).unsqueeze(1), _full(torch.stack(gradients, 1)), None)
+
+
+def completeness_residuals(
+    model: DualBranch, settings: Settings, signed: Tensor, index: Tensor, logits: BranchLogits
+) -> Tensor | None:
+    """Return |total(map) + bias - logit| [B, K] where the law holds: linear head, logit score, complete method."""
+    head, total = model.head(settings.branch), settings.method.total
+    if not head.is_linear or total is None or settings.score != "logit":
+        return None
+    amount = signed.mean((-2, -1)) if total == "mean" else signed.sum((-2, -1))
+    branch_logits = logits.sigmoid if settings.branch == "sigmoid" else logits.softmax
+    return (amount + head.rows().bias.detach()[index] - branch_logits.gather(1, index)).abs()
+
+
+def _full(tensor: Tensor) -> Tensor:
+    """Return ``tensor`` in at least single precision: maps are summed over channels, which half precision spoils."""
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()

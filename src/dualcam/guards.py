@@ -1,0 +1,35 @@
+"""Borrow a user's model and give it back as it was, also after an exception."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Run ``modules`` in eval mode (no dropout, running batch statistics untouched); restore every submodule's mode.
+
+    Only modules that are in train mode are touched, so that two threads can share a model that is in eval mode.
+    """
+    training = [module for root in modules for module in root.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Take ``modules``' parameters out of autograd; restore each parameter's ``requires_grad``."""
+    trainable = [parameter for root in modules for parameter in root.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)

@@ -1,0 +1,116 @@
+"""The head: everything between the activations F [B, D, h, w] and the logits [B, C]."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dualcam.types import HeadKind
+
+LINEAR_KINDS: frozenset[HeadKind] = frozenset({"pooled-linear", "pooled-conv"})
+
+GLUE: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "relu6": functional.relu6,
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "hardswish": functional.hardswish,
+    "global average pool": lambda x: functional.adaptive_avg_pool2d(x, 1),
+    "mean over cells": lambda x: x.mean((2, 3)),
+    "mean over cells (NHWC)": lambda x: x.mean((1, 2)),
+    "to NHWC": lambda x: x.permute(0, 2, 3, 1),
+    "to NCHW": lambda x: x.permute(0, 3, 1, 2),
+    "flatten": lambda x: x.flatten(1),
+}
+ACTIVATIONS = frozenset({"relu", "relu6", "silu", "gelu", "hardswish"})
+
+
+class Rows(NamedTuple):
+    """A linear head's class rows: weight [C, D] and bias [C]."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+class Head(nn.Module):
+    """A chain of modules and named parameter-free operations (`GLUE`) from activations to logits.
+
+    ``kind`` says which laws hold: for "pooled-linear" and "pooled-conv" the logits are linear in the mean of the
+    activations, so class rows exist, maps have a closed form and are complete.
+    """
+
+    def __init__(self, steps: Sequence[nn.Module | str], kind: HeadKind, classes: int) -> None:
+        super().__init__()
+        self.kind: HeadKind = kind
+        self.classes = classes
+        self.parts = nn.ModuleList([step for step in steps if isinstance(step, nn.Module)])
+        count = iter(range(len(self.parts)))
+        self.plan: tuple[str | int, ...] = tuple(step if isinstance(step, str) else next(count) for step in steps)
+
+    @classmethod
+    def pooled_linear(cls, linear: nn.Linear) -> "Head":
+        """Build global average pooling followed by ``linear``."""
+        return cls(["mean over cells", linear], "pooled-linear", linear.out_features)
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """Return logits [B, C] of ``activations`` [B, D, h, w]."""
+        return self._run(activations, self.plan)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether logits are linear in the mean activations."""
+        return self.kind in LINEAR_KINDS
+
+    def reduce(self, activations: Tensor) -> Tensor:
+        """Return what training needs of ``activations``: the result of the leading parameter-free steps.
+
+        Linear heads need the mean over cells [B, D] only; others what their first parameters see.
+        """
+        if self.is_linear:
+            return activations.mean((2, 3))
+        return self._run(activations, self.plan[: self._first_trainable()])
+
+    def classify(self, reduced: Tensor) -> Tensor:
+        """Return logits [B, C] of what `reduce` returned."""
+        if self.is_linear:
+            rows = self.rows()
+            return functional.linear(reduced, rows.weight, rows.bias)
+        return self._run(reduced, self.plan[self._first_trainable() :])
+
+    def rows(self) -> Rows:
+        """Return the class rows of a linear head; an assertion guards against asking another kind."""
+        assert self.is_linear, f"a {self.kind} head has no class rows"
+        layer = next(part for part in self.parts if isinstance(part, nn.Linear | nn.Conv2d))
+        weight = layer.weight.flatten(1)
+        bias = layer.bias if layer.bias is not None else torch.zeros_like(weight[:, 0])
+        return Rows(weight, bias)
+
+    def parameter_count(self) -> int:
+        """Return the number of parameters, which is what a clone of the head costs."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def describe_steps(self) -> str:
+        """Return the chain in words."""
+        return " > ".join(
+            step if isinstance(step, str) else type(self.parts[step]).__name__ for step in self.plan
+        )
+
+    def last_layer(self) -> nn.Linear | nn.Conv2d | None:
+        """Return the layer that makes the logits, or None where it is of another type."""
+        for part in reversed(list(self.parts.modules())):
+            if isinstance(part, nn.Linear | nn.Conv2d):
+                return part
+        return None
+
+    def _first_trainable(self) -> int:
+        for position, step in enumerate(self.plan):
+            if isinstance(step, int) and next(self.parts[step].parameters(), None) is not None:
+                return position
+        return len(self.plan)
+
+    def _run(self, value: Tensor, plan: Sequence[str | int]) -> Tensor:
+        for step in plan:
+            value = GLUE[step](value) if isinstance(step, str) else self.parts[step](value)
+        return value

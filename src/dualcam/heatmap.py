@@ -1,0 +1,70 @@
+"""Weights and activations to a raw map; a raw map to values in [0, 1]."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dualcam.errors import check_choice
+from dualcam.methods import Method
+from dualcam.types import Evidence, Normalization, Sign
+
+IVR_PERCENTILE = 35.0
+
+
+def signed_weights(method: Method, evidence: Evidence) -> Tensor:
+    """Return the method's signed weights; a rectified method's are f(g) - f(-g)."""
+    weights = method.weights(evidence)
+    if not method.rectified:
+        return weights
+    return weights - method.weights(Evidence(evidence.activations, -evidence.gradients, evidence.class_rows))
+
+
+def combine(weights: Tensor, activations: Tensor, sign: Sign, *, clamp_weights: bool) -> Tensor:
+    """Return sum_i w_i F_i over channels, [..., h, w], after the sign policy.
+
+    ``positive`` keeps evidence for the class, ``negative`` evidence against it, ``signed`` both (their sum). With
+    ``clamp_weights`` the weights are clamped (the paper's rule, right where F >= 0), otherwise the contributions
+    w_i F_i, cell by cell.
+    """
+    check_choice("sign", sign, ("positive", "signed", "negative"))
+    if sign == "signed":
+        return _weighted_sum(weights, activations)
+    part = weights.clamp(min=0) if sign == "positive" else weights.clamp(max=0)
+    if clamp_weights:
+        return _weighted_sum(part, activations)
+    rest = weights - part
+    return _weighted_sum(part, activations.clamp(min=0)) + _weighted_sum(rest, activations.clamp(max=0))
+
+
+def _weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
+    if weights.shape[-2:] != (1, 1):
+        return (weights * activations).sum(-3)
+    # One matrix product instead of a [..., D, h, w] intermediate: K classes cost no more than K rows.
+    rows = weights.flatten(-3)  # [B, K, D]
+    cells = activations.flatten(-2).squeeze(-3)  # [B, D, h*w]
+    return torch.matmul(rows, cells).unflatten(-1, activations.shape[-2:])
+
+
+def normalize(
+    values: NDArray[np.float32], how: Normalization, *, percentile: float = IVR_PERCENTILE
+) -> NDArray[np.float32]:
+    """Return a map in [0, 1].
+
+    ``max``: relu(M) / max M. ``minmax``: (M - min) / (max - min). ``ivr``: z = max(M - percentile of M, 0), divided
+    by max z (Kim et al., Normalization Matters in Weakly Supervised Object Localization, ICCV 2021). A map that has
+    nothing to show (constant, or no positive value under ``max``) gives zeros.
+    """
+    check_choice("normalize", how, ("max", "minmax", "ivr"))
+    if how == "max":
+        floor = np.float32(0)
+    elif how == "minmax":
+        floor = values.min()
+    else:
+        floor = np.float32(np.percentile(values, percentile))
+    lifted = np.maximum(values - floor, np.float32(0))
+    top = lifted.max()
+    if not top > 0 or not np.isfinite(top) or values.max() == values.min() and how != "max":
+        return np.zeros_like(values)
+    scaled: NDArray[np.float32] = lifted / top
+    return scaled

@@ -1,0 +1,43 @@
+"""A heat map in [0, 1] to boxes."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dualcam.errors import ChoiceError
+from dualcam.types import Box
+
+
+def find_boxes(heatmap: NDArray[np.float32], threshold: float = 0.2, *, scale: tuple[float, float] = (1, 1)) -> list[Box]:
+    """Return the bounding boxes of the 8-connected components above ``threshold`` times the map's maximum.
+
+    Boxes are XYXY, half-open, in map pixels times ``scale`` (x, y), best first. A box's score is the share of the
+    map's sum that lies in its component. No component, as on a map of zeros, gives no box. Raises `ChoiceError`
+    for a threshold outside of [0, 1).
+    """
+    if not 0 <= threshold < 1:
+        raise ChoiceError(f"threshold must lie in [0, 1) of the map's maximum; got {threshold}")
+    levels = (255 * heatmap).astype(np.uint8)
+    foreground = (levels > int(threshold * float(levels.max()))).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=8)
+    if count < 2:
+        return []
+    sums = np.bincount(labels.ravel(), weights=heatmap.ravel().astype(np.float64), minlength=count)
+    total = float(heatmap.sum(dtype=np.float64))
+    boxes = []
+    for component in range(1, count):
+        x, y, width, height = (int(value) for value in stats[component, :4])
+        corners = (x * scale[0], y * scale[1], (x + width) * scale[0], (y + height) * scale[1])
+        boxes.append(Box(*(round(value) for value in corners), score=float(sums[component] / total)))
+    return sorted(boxes, key=lambda box: -box.score)
+
+
+def iou(box: Sequence[float], other: Sequence[float]) -> float:
+    """Return the intersection over union of two half-open XYXY boxes."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = sum((item[2] - item[0]) * (item[3] - item[1]) for item in (box, other))
+    return shared / (areas - shared) if areas > shared else 0.0

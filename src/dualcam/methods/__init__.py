@@ -1,0 +1,48 @@
+"""CAM methods: one file each, found by listing this folder.
+
+A method module holds one function `Evidence -> weights` that broadcast to the activations [..., D, h, w], and a record
+``METHOD`` about it. Branch, sign, explained score and normalization are the caller's, so each combines with all.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from torch import Tensor
+
+from dualcam.errors import check_choice
+from dualcam.types import Evidence
+
+
+@dataclass(frozen=True)
+class Method:
+    """A CAM method.
+
+    ``weights`` is signed, unless ``rectified``: then it keeps only the part for the class, and the signed weights are
+    f(g) - f(-g). ``needs_rows``: the method reads the linear head's class rows, not gradients. ``total`` says how
+    the signed map of a pooled linear head adds up to the logit without its bias: by its "mean", its "sum", or not.
+    """
+
+    name: str
+    weights: Callable[[Evidence], Tensor]
+    paper: str
+    needs_rows: bool = False
+    rectified: bool = False
+    total: Literal["mean", "sum"] | None = None
+
+
+@cache
+def available() -> dict[str, Method]:
+    """Return all methods by name."""
+    modules = (importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__))
+    methods: list[Method] = [module.METHOD for module in modules]
+    return {method.name: method for method in methods}
+
+
+def get(name: str) -> Method:
+    """Return the method called ``name``; raises `ChoiceError` naming them all."""
+    check_choice("method", name, available())
+    return available()[name]

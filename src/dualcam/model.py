@@ -1,0 +1,147 @@
+"""`DualBranch`: a frozen classifier with its softmax head, and a sigmoid head beside it."""
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from dualcam.anatomy import Anatomy, scores_of
+from dualcam.capture import tapped
+from dualcam.data.preprocessing import Preprocessing
+from dualcam.errors import ModelError, check_choice
+from dualcam.guards import evaluating
+from dualcam.heads import Head
+from dualcam.types import Branch, BranchLogits
+
+if TYPE_CHECKING:
+    from dualcam.explainer import ExplainOptions
+    from dualcam.explanation import Explanation
+
+
+class DualBranch(nn.Module):
+    """Backbone and softmax head as they were, and a sigmoid head: a deep copy of the softmax head until it is trained.
+
+    The softmax branch is the wrapped model's own forward, so its logits are the model's, bit for bit. A head fitted
+    for other classes (``fitted_head``) takes its place; the model then runs up to the tapped layer only.
+    """
+
+    def __init__(
+        self,
+        classifier: nn.Module,
+        anatomy: Anatomy,
+        preprocessing: Preprocessing,
+        *,
+        class_names: tuple[str, ...] | None = None,
+        source: str | None = None,
+        fitted_head: Head | None = None,
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.anatomy = anatomy
+        self.preprocessing = preprocessing
+        self.class_names = class_names
+        self.source = source
+        self.fitted_head = fitted_head
+        self.training_record: dict[str, Any] | None = None
+        self.sigmoid_head = deepcopy(self.softmax_head)
+        self.train(classifier.training)
+
+    @property
+    def softmax_head(self) -> Head:
+        """The head that classifies: the wrapped model's own modules, or the fitted head."""
+        return self.anatomy.head if self.fitted_head is None else self.fitted_head
+
+    @property
+    def classes(self) -> int:
+        """Number of classes C."""
+        return self.softmax_head.classes
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the wrapped model's parameters."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating point type of the wrapped model's parameters."""
+        return next(parameter.dtype for parameter in self.parameters() if parameter.is_floating_point())
+
+    def head(self, branch: Branch) -> Head:
+        """Return the head of ``branch``; raises `ChoiceError`."""
+        check_choice("branch", branch, ("sigmoid", "softmax"))
+        return self.sigmoid_head if branch == "sigmoid" else self.softmax_head
+
+    def forward(self, images: Tensor) -> BranchLogits:
+        """Return both branches' logits [B, C] of preprocessed ``images`` [B, 3, H, W] from one pass.
+
+        The activations are detached before the sigmoid head: no gradient of that branch reaches the backbone.
+        """
+        activations, logits = self.activations_and_logits(images)
+        return BranchLogits(logits, self.sigmoid_head(activations.detach()))
+
+    def activations_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return F [B, D, h, w] and the softmax branch's logits [B, C] from one forward of the wrapped model."""
+        if self.fitted_head is not None:
+            activations = self.activations(images)
+            return activations, self.fitted_head(activations)
+        with tapped(self.classifier.get_submodule(self.anatomy.layer)) as tap:
+            logits = scores_of(self.classifier(images))
+        return self._tapped_activations(tap.value), logits
+
+    def activations(self, images: Tensor) -> Tensor:
+        """Return F [B, D, h, w]; the wrapped model runs up to the tapped layer only."""
+        with tapped(self.classifier.get_submodule(self.anatomy.layer), skip_tail=self.anatomy.post is None) as tap:
+            self.classifier(images)
+        return self._tapped_activations(tap.value)
+
+    def explain(self, images: Any, classes: Any = None, **options: Unpack["ExplainOptions"]) -> list["Explanation"]:
+        """Explain ``images``; see `dualcam.explainer.explain` for every option and what comes back."""
+        from dualcam.explainer import explain
+
+        return explain(self, images, classes, **options)
+
+    def describe(self) -> str:
+        """Say what was found: source, head kind, tapped layer, preprocessing, cost, laws and methods."""
+        from dualcam.description import describe
+
+        return describe(self)
+
+    def save(self, directory: Any) -> None:
+        """Write the trained branch as a checkpoint directory; see `dualcam.checkpoint.save`."""
+        from dualcam.checkpoint import save
+
+        save(self, directory)
+
+    def _tapped_activations(self, output: Tensor | None) -> Tensor:
+        if output is None:
+            raise ModelError(f"the forward did not run layer {self.anatomy.layer!r}; wrap the model again")
+        return self.anatomy.to_activations(output)
+
+
+def clone_head(model: DualBranch, start: str = "clone", *, seed: int = 0) -> Head:
+    """Return a new sigmoid head: ``clone`` of the softmax head, ``centered`` (clone minus the mean row), or ``random``.
+
+    ``centered`` subtracts the mean over classes from the last layer's weight and bias, which removes the shift
+    common to all classes. ``random`` draws the last layer from N(0, 0.01), bias 0, as the published code does.
+    Raises `ModelError` where the head's last layer is not linear.
+    """
+    check_choice("start", start, ("clone", "centered", "random"))
+    with torch.inference_mode(mode=False):
+        head = deepcopy(model.softmax_head)
+    if start == "clone":
+        return head
+    layer = head.last_layer()
+    if layer is None:
+        raise ModelError(f"start={start!r} needs a linear last layer; this head is {head.describe_steps()}")
+    with torch.no_grad(), evaluating(head):
+        if start == "centered":
+            layer.weight -= layer.weight.mean(0, keepdim=True)
+            if layer.bias is not None:
+                layer.bias -= layer.bias.mean()
+        else:
+            generator = torch.Generator().manual_seed(seed)
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * 0.01)
+            if layer.bias is not None:
+                layer.bias.zero_()
+    return head

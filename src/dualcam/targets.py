@@ -1,0 +1,122 @@
+"""What is explained: which score, of which classes."""
+
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from dualcam.errors import ChoiceError, ClassNotFound, check_choice
+from dualcam.types import Score
+
+Classes: TypeAlias = "int | str | Tensor | Sequence[int | str] | None"
+
+
+def logit(logits: Tensor) -> Tensor:
+    """Return s_k."""
+    return logits
+
+
+def centered(logits: Tensor) -> Tensor:
+    """Return l_k - mean_j l_j: free of any shift common to all classes."""
+    return logits - logits.mean(1, keepdim=True)
+
+
+def log_odds(logits: Tensor) -> Tensor:
+    """Return log(p_k / (1 - p_k)) = l_k - logsumexp over the other classes; shift-free."""
+    others = logits.unsqueeze(1).expand(-1, logits.shape[1], -1)
+    itself = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
+    return logits - others.masked_fill(itself, -torch.inf).logsumexp(2)
+
+
+def log_probability(logits: Tensor) -> Tensor:
+    """Return log p_k; shift-free."""
+    return logits.log_softmax(1)
+
+
+def probability(logits: Tensor) -> Tensor:
+    """Return p_k; shift-free."""
+    return logits.softmax(1)
+
+
+SCORES: dict[Score, Callable[[Tensor], Tensor]] = {
+    "logit": logit,
+    "centered": centered,
+    "log-odds": log_odds,
+    "log-probability": log_probability,
+    "probability": probability,
+}
+
+
+def score_gradients(logits: Tensor, index: Tensor, score: Score) -> Tensor:
+    """Return d score_k / d logits, [B, K, C], for the classes ``index`` [B, K]; closed forms."""
+    check_choice("score", score, SCORES)
+    chosen = torch.nn.functional.one_hot(index, logits.shape[1]).to(logits)
+    if score == "logit":
+        return chosen
+    if score == "centered":
+        return chosen - 1 / logits.shape[1]
+    p = logits.softmax(1).unsqueeze(1)
+    if score == "log-probability":
+        return chosen - p
+    if score == "probability":
+        return (chosen - p) * p.gather(2, index.unsqueeze(2))
+    others = logits.unsqueeze(1).masked_fill(chosen.bool(), -torch.inf).softmax(2)
+    return chosen - others
+
+
+def resolve_classes(classes: Classes, softmax_logits: Tensor, names: Sequence[str] | None) -> Tensor:
+    """Return class indices [B, K] for what the user asked for.
+
+    None is the softmax branch's first choice; "top5" its first five; "all" every class; an int or a name one class;
+    a sequence of those several; a tensor [B] or [B, K] gives them per image. Raises `ClassNotFound`.
+    """
+    batch, count = softmax_logits.shape
+    if classes is None:
+        return softmax_logits.argmax(1, keepdim=True)
+    if isinstance(classes, str):
+        if classes == "all":
+            return torch.arange(count, device=softmax_logits.device).expand(batch, count)
+        if classes.startswith("top") and classes[3:].isdigit() and (names is None or classes not in names):
+            asked = int(classes[3:])
+            if not 1 <= asked:
+                raise ClassNotFound(f"classes={classes!r}: ask for at least top1")
+            return softmax_logits.topk(min(asked, count), dim=1).indices
+    if isinstance(classes, Tensor):
+        index = classes.to(device=softmax_logits.device, dtype=torch.long)
+        index = index.unsqueeze(1) if index.dim() == 1 else index
+        if index.dim() != 2 or index.shape[0] != batch:
+            raise ChoiceError(
+                f"classes as a tensor must be [B] or [B, K] with B={batch} images; got {tuple(classes.shape)}"
+            )
+        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < count:
+            raise ClassNotFound(f"class indices must lie in 0..{count - 1}; got {int(index.min())}..{int(index.max())}")
+        return index
+    wanted = [classes] if isinstance(classes, int | str) else list(classes)
+    if not wanted:
+        raise ChoiceError("classes is empty; name at least one class, or pass None for the predicted one")
+    indices = [class_index(item, count, names) for item in wanted]
+    return torch.tensor(indices, device=softmax_logits.device).expand(batch, len(indices))
+
+
+def class_index(item: int | str, count: int, names: Sequence[str] | None) -> int:
+    """Return the index of a class given by index, by name (case does not matter), or by index in a string."""
+    if isinstance(item, str):
+        lowered = [name.lower() for name in names or ()]
+        hits = [index for index, name in enumerate(lowered) if name == item.lower()]
+        if len(hits) == 1:
+            return hits[0]
+        if len(hits) > 1:
+            raise ClassNotFound(f"{item!r} names the classes {hits}; pass the index instead")
+        if not item.lstrip("-").isdigit():
+            if not names:
+                raise ClassNotFound(f"{item!r}: this model has no class names; pass an index 0..{count - 1}")
+            near = get_close_matches(item.lower(), lowered, n=4, cutoff=0.5)
+            near += [name for name in lowered if item.lower() in name and name not in near][:4]
+            hint = f"; near names: {', '.join(near)}" if near else ""
+            raise ClassNotFound(f"no class is called {item!r}{hint}")
+        item = int(item)
+    if not 0 <= item < count:
+        raise ClassNotFound(f"class {item} does not exist; this model has classes 0..{count - 1}")
+    return item

@@ -1,0 +1,92 @@
+"""`wrap`: any classifier to a `DualBranch`."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from torch import nn
+
+from dualcam import sources
+from dualcam.anatomy import examine
+from dualcam.data.preprocessing import Preprocessing
+from dualcam.errors import ModelError
+from dualcam.model import DualBranch
+from dualcam.sources import Classifier, LoadOptions
+from dualcam.types import Layout
+
+
+def wrap(
+    model: nn.Module | str | PathLike[str] | None = None,
+    *,
+    layer: str | None = None,
+    head: nn.Module | None = None,
+    layout: Layout | None = None,
+    nonnegative: bool | None = None,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
+    weights: str = "pretrained",
+    download: bool = False,
+    backbone: nn.Module | None = None,
+) -> DualBranch:
+    """Wrap a classifier; nothing about it is changed.
+
+    ``model``: a module; "timm:NAME", "torchvision:NAME", "hf:NAME"; a directory that `dualcam train` or
+    `DualBranch.save` wrote; or None for the EfficientNet-Lite0 that comes with dualcam, with its trained branch.
+
+    What is found by a probe forward can be given by hand: ``layer``, the path of the module whose output is the last
+    spatial activations; ``head``, a module that maps them [B, D, h, w] to the logits; ``layout`` of that output;
+    ``nonnegative``, whether the activations are >= 0; ``preprocessing``; ``class_names``. ``weights`` is
+    "pretrained", "random" or a file; nothing is downloaded unless ``download``. ``backbone`` gives the module for a
+    directory whose model was trained from a module in memory.
+
+    Raises `ModelError` and its kin: unknown names, weights not on this machine, structures not found, a checkpoint
+    that belongs to other weights.
+    """
+    from dualcam import checkpoint
+
+    given = {"layer": layer, "head": head, "layout": layout, "nonnegative": nonnegative}
+    options = LoadOptions(weights, download)
+    if model is None:
+        model = checkpoint.DEFAULT
+    if isinstance(model, PathLike) or (isinstance(model, str) and _is_directory(model)):
+        by_hand = [name for name, value in given.items() if value is not None]
+        if by_hand:
+            raise ModelError(f"{', '.join(by_hand)} can not be given for the directory {model}; it brings its own")
+        return checkpoint.load(Path(model), options, backbone=backbone)
+    if isinstance(model, nn.Module):
+        classifier = _from_module(model)
+    elif isinstance(model, str):
+        classifier = sources.load(model, options)
+    else:
+        raise ModelError(f"model must be a torch.nn.Module, a name or a directory; got {type(model).__name__}")
+    preprocessing = preprocessing or classifier.preprocessing
+    anatomy = examine(classifier.module, preprocessing.size, layer=layer, head=head, layout=layout, nonnegative=nonnegative)
+    names = tuple(class_names) if class_names is not None else classifier.class_names
+    if names is not None and len(names) != anatomy.head.classes:
+        if class_names is not None:
+            raise ModelError(f"class_names has {len(names)} names; the model has {anatomy.head.classes} classes")
+        names = None
+    return DualBranch(classifier.module, anatomy, preprocessing, class_names=names, source=classifier.source)
+
+
+def _is_directory(name: str) -> bool:
+    return Path(name).expanduser().is_dir()
+
+
+def _from_module(module: nn.Module) -> Classifier:
+    """Read preprocessing and class names off a module in memory, as far as its library left them there."""
+    if isinstance(module, DualBranch):
+        raise ModelError("this model is wrapped already")
+    if hasattr(module, "pretrained_cfg"):
+        from dualcam.sources.timm import class_names_of, preprocessing_of
+
+        return Classifier(module, None, preprocessing_of(module), class_names_of(module))
+    if hasattr(module, "config") and hasattr(module.config, "id2label"):
+        from dualcam.sources import huggingface
+
+        return Classifier(
+            module, None, huggingface.preprocessing_of_config(module), huggingface.class_names_of(module)
+        )
+    size = (299, 299) if type(module).__name__ == "Inception3" else (224, 224)
+    origin = "assumed: ImageNet mean and deviation; pass preprocessing= if the model was trained otherwise"
+    return Classifier(module, None, Preprocessing(size=size, origin=origin), None)

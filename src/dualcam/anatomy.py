@@ -75,7 +75,9 @@ def scores_of(output: Any) -> Tensor:
         logits = output.get("logits")
     found = logits if isinstance(logits, Tensor) else first_tensor(output)
     if found is None:
-        raise StructureNotFound(f"the model returned {type(output).__name__}; expected logits [B, C] or an output with .logits")
+        raise StructureNotFound(
+            f"the model returned {type(output).__name__}; expected logits [B, C] or an output with .logits"
+        )
     return found
 
 

@@ -32,7 +32,9 @@ class Call:
     @property
     def is_unit(self) -> bool:
         """Whether the module works as one piece: it has no submodules, or parameters of its own beside them."""
-        return next(self.module.children(), None) is None or next(self.module.parameters(recurse=False), None) is not None
+        return (
+            next(self.module.children(), None) is None or next(self.module.parameters(recurse=False), None) is not None
+        )
 
     @property
     def depth(self) -> int:

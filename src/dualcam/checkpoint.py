@@ -84,9 +84,7 @@ def load(directory: Path, options: LoadOptions | None = None, *, backbone: nn.Mo
         )
     parts = manifest["anatomy"]
     preprocessing = Preprocessing.from_json(manifest["preprocessing"])
-    anatomy = examine(
-        classifier.module, preprocessing.size, layer=parts["layer"], nonnegative=parts["nonnegative"]
-    )
+    anatomy = examine(classifier.module, preprocessing.size, layer=parts["layer"], nonnegative=parts["nonnegative"])
     names = manifest["class_names"]
     fitted = None
     if manifest["head"]["fitted"]:
@@ -130,9 +128,7 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("dualcam", "torch", "torchvision", "timm", "numpy", "pillow")}
 
 
-def _classifier(
-    manifest: dict[str, Any], folder: Path, options: LoadOptions, backbone: nn.Module | None
-) -> Classifier:
+def _classifier(manifest: dict[str, Any], folder: Path, options: LoadOptions, backbone: nn.Module | None) -> Classifier:
     if backbone is not None:
         return Classifier(backbone, manifest["source"], Preprocessing.from_json(manifest["preprocessing"]), None)
     if manifest["source"] is None:
@@ -156,7 +152,9 @@ def _save_head(head: Head, path: Path, *, half: bool) -> str:
 def _load_head(head: Head, folder: Path, name: str, manifest: dict[str, Any]) -> None:
     path = folder / name
     if not path.is_file() or _digest(path) != manifest["files"].get(name):
-        raise CheckpointError(f"{path} is missing or is not the file that {MANIFEST} describes; restore it or train again")
+        raise CheckpointError(
+            f"{path} is missing or is not the file that {MANIFEST} describes; restore it or train again"
+        )
     try:
         head.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:

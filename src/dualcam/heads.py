@@ -93,9 +93,7 @@ class Head(nn.Module):
 
     def describe_steps(self) -> str:
         """Return the chain in words."""
-        return " > ".join(
-            step if isinstance(step, str) else type(self.parts[step]).__name__ for step in self.plan
-        )
+        return " > ".join(step if isinstance(step, str) else type(self.parts[step]).__name__ for step in self.plan)
 
     def last_layer(self) -> nn.Linear | nn.Conv2d | None:
         """Return the layer that makes the logits, or None where it is of another type."""

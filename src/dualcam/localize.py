@@ -10,7 +10,9 @@ from dualcam.errors import ChoiceError
 from dualcam.types import Box
 
 
-def find_boxes(heatmap: NDArray[np.float32], threshold: float = 0.2, *, scale: tuple[float, float] = (1, 1)) -> list[Box]:
+def find_boxes(
+    heatmap: NDArray[np.float32], threshold: float = 0.2, *, scale: tuple[float, float] = (1, 1)
+) -> list[Box]:
     """Return the bounding boxes of the 8-connected components above ``threshold`` times the map's maximum.
 
     Boxes are XYXY, half-open, in map pixels times ``scale`` (x, y), best first. A box's score is the share of the

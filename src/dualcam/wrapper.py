@@ -60,7 +60,9 @@ def wrap(
     else:
         raise ModelError(f"model must be a torch.nn.Module, a name or a directory; got {type(model).__name__}")
     preprocessing = preprocessing or classifier.preprocessing
-    anatomy = examine(classifier.module, preprocessing.size, layer=layer, head=head, layout=layout, nonnegative=nonnegative)
+    anatomy = examine(
+        classifier.module, preprocessing.size, layer=layer, head=head, layout=layout, nonnegative=nonnegative
+    )
     names = tuple(class_names) if class_names is not None else classifier.class_names
     if names is not None and len(names) != anatomy.head.classes:
         if class_names is not None:
@@ -84,9 +86,7 @@ def _from_module(module: nn.Module) -> Classifier:
     if hasattr(module, "config") and hasattr(module.config, "id2label"):
         from dualcam.sources import huggingface
 
-        return Classifier(
-            module, None, huggingface.preprocessing_of_config(module), huggingface.class_names_of(module)
-        )
+        return Classifier(module, None, huggingface.preprocessing_of_config(module), huggingface.class_names_of(module))
     size = (299, 299) if type(module).__name__ == "Inception3" else (224, 224)
     origin = "assumed: ImageNet mean and deviation; pass preprocessing= if the model was trained otherwise"
     return Classifier(module, None, Preprocessing(size=size, origin=origin), None)

@@ -78,9 +78,7 @@ class Placement:
         return cls((width, height), (width, height), (1.0, 1.0), (0.0, 0.0))
 
 
-def place(
-    image: Image.Image, preprocessing: Preprocessing, fit: Fit = "squash"
-) -> tuple[Image.Image, Placement]:
+def place(image: Image.Image, preprocessing: Preprocessing, fit: Fit = "squash") -> tuple[Image.Image, Placement]:
     """Bring an RGB photo to the input size.
 
     ``squash`` resizes the whole photo, aspect not kept; ``crop`` resizes the short side and keeps the centre, as the
@@ -110,9 +108,7 @@ def place(
     return canvas, Placement(source, (width, height), scale, (float(left), float(top)))
 
 
-def interpolation_weights(
-    cells: int, pixels: int, scale: float, offset: float, extent: int
-) -> NDArray[np.float32]:
+def interpolation_weights(cells: int, pixels: int, scale: float, offset: float, extent: int) -> NDArray[np.float32]:
     """Return bilinear weights [pixels, cells] from feature cells to source pixels along one axis.
 
     Pixel centres are carried into the input (``scale``, ``offset``) of ``extent`` pixels, which the cells divide
@@ -133,7 +129,9 @@ def interpolation_weights(
     return weights.astype(np.float32)
 
 
-def to_source(raw: NDArray[np.float32], placement: Placement, size: tuple[int, int] | None = None) -> NDArray[np.float32]:
+def to_source(
+    raw: NDArray[np.float32], placement: Placement, size: tuple[int, int] | None = None
+) -> NDArray[np.float32]:
     """Resize a map [h, w] over the input to the source photo, or to ``size`` (height, width) of the whole source."""
     width, height = placement.source
     rows, columns = size or (height, width)

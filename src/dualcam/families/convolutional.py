@@ -93,7 +93,9 @@ def _found(path: str, chain: Chain) -> Found:
     post = None
     if steps and isinstance(steps[0], str) and steps[0] in ACTIVATIONS:
         post = steps.pop(0)
-    return Found(path, chain.source, _layout(chain.source, steps), post if isinstance(post, str) else None, tuple(steps))
+    return Found(
+        path, chain.source, _layout(chain.source, steps), post if isinstance(post, str) else None, tuple(steps)
+    )
 
 
 def _layout(source: Tensor, steps: list[nn.Module | str]) -> Layout:

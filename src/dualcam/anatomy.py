@@ -223,7 +223,8 @@ def _not_found_message(probe: Probe, layer: str | None) -> str:
     if layer is not None:
         return (
             f"the part of the model after layer={layer!r} is not a plain chain of modules that dualcam can copy; "
-            f"choose a later layer (last spatial outputs: {names}) or pass head=, a module that maps its output to logits"
+            f"choose a later layer (last spatial outputs: {names}) or pass head=, a module that maps its output "
+            f"to the logits"
         )
     return (
         "the last spatial activations and the head were not found; pass layer=, one of the last spatial outputs "

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 
-class TailSkipped(Exception):  # noqa: N818  - control flow, not an error
+class TailSkipped(Exception):
     """Raised inside a forward to leave it once the activations are known."""
 
 

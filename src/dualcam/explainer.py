@@ -79,7 +79,8 @@ def explain(
       "log-probability", "probability", which no shift common to all classes can change;
     - ``sign="positive"`` | "signed" | "negative"; ``clamp="auto"``: clamp weights where the activations are >= 0 and
       contributions w_i F_i elsewhere, or always "weights" (the paper's rule) or "contributions";
-    - ``normalize="max"`` | "minmax" | "ivr" | None (logits); ``size``: (height, width) of the maps, default the photo's;
+    - ``normalize="max"`` | "minmax" | "ivr" | None (logits); ``size``: (height, width) of the maps, default the
+      photo's;
     - ``fit="squash"`` | "crop" | "pad": how a photo is brought to the input size; ``batch_size=16`` for photos.
 
     Works under no_grad, inference_mode and autocast, and in train mode (eval mode inside, restored after); leaves the

@@ -103,8 +103,8 @@ class ClassEvidence:
         with write_whole(file) as temporary:
             if file.suffix == ".npz":
                 with temporary.open("wb") as stream:
-                    arrays = {"signed": self.signed, "raw": self.raw}
-                    np.savez(stream, heatmap=self.heatmap(), **{k: v.float().cpu().numpy() for k, v in arrays.items()})
+                    signed, raw = (item.float().cpu().numpy() for item in (self.signed, self.raw))
+                    np.savez(stream, heatmap=self.heatmap(), signed=signed, raw=raw)
             else:
                 self.overlay().save(temporary, format=Image.registered_extensions().get(file.suffix.lower(), "PNG"))
 

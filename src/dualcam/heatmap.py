@@ -43,7 +43,7 @@ def _weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     # One matrix product instead of a [..., D, h, w] intermediate: K classes cost no more than K rows.
     rows = weights.flatten(-3)  # [B, K, D]
     cells = activations.flatten(-2).squeeze(-3)  # [B, D, h*w]
-    return torch.matmul(rows, cells).unflatten(-1, activations.shape[-2:])
+    return torch.matmul(rows, cells).reshape(*rows.shape[:-1], *activations.shape[-2:])
 
 
 def normalize(
@@ -64,7 +64,7 @@ def normalize(
         floor = np.float32(np.percentile(values, percentile))
     lifted = np.maximum(values - floor, np.float32(0))
     top = lifted.max()
-    if not top > 0 or not np.isfinite(top) or values.max() == values.min() and how != "max":
+    if not top > 0 or not np.isfinite(top) or (values.max() == values.min() and how != "max"):
         return np.zeros_like(values)
     scaled: NDArray[np.float32] = lifted / top
     return scaled

@@ -31,8 +31,9 @@ def find_boxes(
     boxes = []
     for component in range(1, count):
         x, y, width, height = (int(value) for value in stats[component, :4])
-        corners = (x * scale[0], y * scale[1], (x + width) * scale[0], (y + height) * scale[1])
-        boxes.append(Box(*(round(value) for value in corners), score=float(sums[component] / total)))
+        left, right = round(x * scale[0]), round((x + width) * scale[0])
+        top, bottom = round(y * scale[1]), round((y + height) * scale[1])
+        boxes.append(Box(left, top, right, bottom, score=float(sums[component] / total)))
     return sorted(boxes, key=lambda box: -box.score)
 
 

@@ -80,7 +80,7 @@ def resolve_classes(classes: Classes, softmax_logits: Tensor, names: Sequence[st
             return torch.arange(count, device=softmax_logits.device).expand(batch, count)
         if classes.startswith("top") and classes[3:].isdigit() and (names is None or classes not in names):
             asked = int(classes[3:])
-            if not 1 <= asked:
+            if asked < 1:
                 raise ClassNotFound(f"classes={classes!r}: ask for at least top1")
             return softmax_logits.topk(min(asked, count), dim=1).indices
     if isinstance(classes, Tensor):

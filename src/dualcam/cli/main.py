@@ -1,6 +1,7 @@
 """The entry point: parse, run, and turn errors into messages and exit codes.
 
-Exit codes: 0 done; 1 done, but some inputs were broken and reported; 2 a user's mistake (no traceback); 130 interrupted.
+Exit codes: 0 done; 1 done, but some inputs were broken and reported; 2 a user's mistake (no traceback); 130
+interrupted.
 Settings come from ``--config FILE.yaml`` (or ``dualcam.yaml`` in the current folder), then the environment
 (``DUALCAM_EXPLAIN_MODEL`` for ``dualcam explain --model``), then flags; the later wins.
 """

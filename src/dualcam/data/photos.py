@@ -47,8 +47,8 @@ def check_size(image: Image.Image, name: str, max_megapixels: float) -> None:
     megapixels = image.width * image.height / 1e6
     if megapixels > max_megapixels:
         raise PhotoError(
-            f"{name} has {megapixels:.0f} megapixels ({image.width} x {image.height}); the limit is {max_megapixels:g}; "
-            f"shrink the photo or raise the limit (max_megapixels=, --max-megapixels)"
+            f"{name} has {megapixels:.0f} megapixels ({image.width} x {image.height}); the limit is "
+            f"{max_megapixels:g}; shrink the photo or raise the limit (max_megapixels=, --max-megapixels)"
         )
 
 
@@ -68,7 +68,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     if image.mode == "F":  # floats have no agreed range: 0..1 and 0..255 are common, others are stretched
         top = values.max()
-        values = values * 255 if 0 <= values.min() and top <= 1 else values if top <= 255 else values / top * 255
+        values = values * 255 if values.min() >= 0 and top <= 1 else values if top <= 255 else values / top * 255
     elif values.max() > 255:
         values = values / 65535 * 255
     return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))

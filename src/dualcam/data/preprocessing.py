@@ -48,12 +48,13 @@ class Preprocessing:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Preprocessing":
         """Build from what `to_json` returned."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        given: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in fields.items()}
+        return cls(**given)
 
     def normalize(self, image: Image.Image) -> Tensor:
         """Return the RGB ``image`` as a float32 tensor [3, H, W] with mean and deviation applied."""
         pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
-        pixels = (pixels - np.float32(self.mean)) / np.float32(self.std)
+        pixels = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
     def denormalize(self, tensor: Tensor) -> Image.Image:

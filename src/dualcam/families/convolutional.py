@@ -37,10 +37,12 @@ class Chain:
     steps: list[nn.Module | str] = field(default_factory=list)
 
     def prepend(self, *steps: nn.Module | str) -> None:
+        """Put steps before those found so far."""
         self.steps[:0] = steps
 
     @property
     def has_parameters(self) -> bool:
+        """Whether any step found so far has parameters."""
         return any(isinstance(step, nn.Module) and next(step.parameters(), None) is not None for step in self.steps)
 
 

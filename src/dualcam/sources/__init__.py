@@ -48,7 +48,8 @@ def load(name: str, options: LoadOptions) -> Classifier:
     if not colon or prefix not in prefixes():
         known = ", ".join(f"{key}:NAME" for key in sorted(prefixes()))
         raise ModelError(
-            f"model {name!r} is neither a directory that `dualcam train` wrote nor one of {known} (such as timm:resnet50)"
+            f"model {name!r} is neither a directory that `dualcam train` wrote nor one of {known} "
+            f"(such as timm:resnet50)"
         )
     classifier: Classifier = prefixes()[prefix].load(rest, options)
     return classifier

@@ -56,8 +56,5 @@ def timm_key(key: str, stages: list[int]) -> str:
         stage += 1
     expanded = stage > 0
     layer = parts[2]
-    if layer.startswith("_bn"):
-        layer = f"bn{int(layer[3:]) + (1 if expanded else 0)}"
-    else:
-        layer = _BLOCK_NAMES[layer][expanded]
+    layer = f"bn{int(layer[3:]) + expanded}" if layer.startswith("_bn") else _BLOCK_NAMES[layer][expanded]
     return ".".join(["blocks", str(stage), str(block), layer, *parts[3:]])

@@ -1,4 +1,4 @@
-"""Image classifiers of the Hugging Face hub or a local folder of its format: ``hf:microsoft/resnet-50`` (extra ``hf``)."""
+"""Image classifiers in the format of the Hugging Face hub: ``hf:microsoft/resnet-50``, ``hf:FOLDER`` (extra ``hf``)."""
 
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,11 @@ def _preprocessing(name: str, module: Any, local: dict[str, bool]) -> Preprocess
 
     file = Path(name) / "preprocessor_config.json"
     try:
-        path = file if file.is_file() else Path(hf_hub_download(name, "preprocessor_config.json", **local))
+        path = (
+            file
+            if file.is_file()
+            else Path(hf_hub_download(name, "preprocessor_config.json", local_files_only=local["local_files_only"]))
+        )
     except (OSError, ValueError):
         return preprocessing_of_config(module)
     import json
@@ -55,11 +59,8 @@ def _preprocessing(name: str, module: Any, local: dict[str, bool]) -> Preprocess
 def preprocessing_from(fields: dict[str, Any]) -> Preprocessing:
     """Return the preprocessing that a ``preprocessor_config.json`` describes."""
     size = fields.get("size", 224)
-    if isinstance(size, dict):
-        edge = size.get("shortest_edge", 224)
-        shape = (size.get("height", edge), size.get("width", edge))
-    else:
-        shape = (size, size)
+    edge = size.get("shortest_edge", 224) if isinstance(size, dict) else int(size)
+    shape = (int(size.get("height", edge)), int(size.get("width", edge))) if isinstance(size, dict) else (edge, edge)
     resampling = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
     return Preprocessing(
         size=shape,

@@ -45,7 +45,9 @@ class DualBranch(nn.Module):
         self.fitted_head = fitted_head
         self.training_record: dict[str, Any] | None = None
         self.sigmoid_head = deepcopy(self.softmax_head)
-        self.train(classifier.training)
+        # Only our own parts follow the classifier: its submodules may be in modes of their own.
+        self.training = classifier.training
+        self.sigmoid_head.train(classifier.training)
 
     @property
     def softmax_head(self) -> Head:

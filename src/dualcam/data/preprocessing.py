@@ -53,8 +53,9 @@ class Preprocessing:
 
     def normalize(self, image: Image.Image) -> Tensor:
         """Return the RGB ``image`` as a float32 tensor [3, H, W] with mean and deviation applied."""
-        pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
-        pixels = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        pixels: NDArray[np.float32] = np.asarray(image, dtype=np.float32) / np.float32(255)
+        pixels -= np.asarray(self.mean, np.float32)
+        pixels /= np.asarray(self.std, np.float32)
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
     def denormalize(self, tensor: Tensor) -> Image.Image:
@@ -79,24 +80,34 @@ class Placement:
         return cls((width, height), (width, height), (1.0, 1.0), (0.0, 0.0))
 
 
-def place(image: Image.Image, preprocessing: Preprocessing, fit: Fit = "squash") -> tuple[Image.Image, Placement]:
+def place(
+    image: Image.Image,
+    preprocessing: Preprocessing,
+    fit: Fit = "squash",
+    *,
+    box: tuple[float, float, float, float] | None = None,
+) -> tuple[Image.Image, Placement]:
     """Bring an RGB photo to the input size.
 
     ``squash`` resizes the whole photo, aspect not kept; ``crop`` resizes the short side and keeps the centre, as the
-    model's own evaluation does; ``pad`` resizes the long side and fills up with the mean color.
+    model's own evaluation does; ``pad`` resizes the long side and fills up with the mean color. With ``squash``,
+    ``box`` (XYXY in source pixels, fractions allowed) takes that part of the photo instead of the whole.
     """
     check_choice("fit", fit, ("squash", "crop", "pad"))
     height, width = preprocessing.size
     source = (image.width, image.height)
     filter_ = _RESAMPLING[preprocessing.interpolation]
     if fit == "squash":
-        scale = (width / image.width, height / image.height)
-        return image.resize((width, height), filter_), Placement(source, (width, height), scale, (0.0, 0.0))
+        x0, y0, x1, y1 = box or (0.0, 0.0, float(image.width), float(image.height))
+        scale = (width / (x1 - x0), height / (y1 - y0))
+        offset = (-x0 * scale[0], -y0 * scale[1])
+        resized = image.resize((width, height), filter_, box=(x0, y0, x1, y1))
+        return resized, Placement(source, (width, height), scale, offset)
     ratios = (width / image.width, height / image.height)
     ratio = max(ratios) / preprocessing.crop_share if fit == "crop" else min(ratios)
-    resized = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
-    left, top = (width - resized[0]) // 2, (height - resized[1]) // 2
-    scale = (resized[0] / image.width, resized[1] / image.height)
+    extent = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
+    left, top = (width - extent[0]) // 2, (height - extent[1]) // 2
+    scale = (extent[0] / image.width, extent[1] / image.height)
     fill = tuple(round(255 * value) for value in preprocessing.mean)
     canvas = Image.new("RGB", (width, height), fill)
     if fit == "crop":
@@ -105,7 +116,7 @@ def place(image: Image.Image, preprocessing: Preprocessing, fit: Fit = "squash")
         window = (max(0.0, window[0]), max(0.0, window[1]), min(source[0], window[2]), min(source[1], window[3]))
         canvas = image.resize((width, height), filter_, box=window)
     else:
-        canvas.paste(image.resize(resized, filter_), (left, top))
+        canvas.paste(image.resize(extent, filter_), (left, top))
     return canvas, Placement(source, (width, height), scale, (float(left), float(top)))
 
 

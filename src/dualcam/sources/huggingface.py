@@ -59,7 +59,7 @@ def _preprocessing(name: str, module: Any, local: dict[str, bool]) -> Preprocess
 def preprocessing_from(fields: dict[str, Any]) -> Preprocessing:
     """Return the preprocessing that a ``preprocessor_config.json`` describes."""
     size = fields.get("size", 224)
-    edge = size.get("shortest_edge", 224) if isinstance(size, dict) else int(size)
+    edge = int(size.get("shortest_edge", 224)) if isinstance(size, dict) else int(size or 224)
     shape = (int(size.get("height", edge)), int(size.get("width", edge))) if isinstance(size, dict) else (edge, edge)
     resampling = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
     return Preprocessing(

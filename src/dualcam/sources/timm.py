@@ -18,7 +18,7 @@ PREFIX = "timm"
 def load(name: str, options: LoadOptions) -> Classifier:
     """Build the timm model ``name``; raises `ModelError` with near names, `WeightsUnavailable`."""
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:6]
+        near = timm.list_models(f"*{name.partition('.')[0][:8]}*")[:6]
         raise ModelError(f"timm has no model {name!r}" + (f"; near names: {', '.join(near)}" if near else ""))
     pretrained = options.weights == "pretrained"
     if pretrained and not options.download and not _is_cached(name):

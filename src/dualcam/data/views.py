@@ -1,0 +1,92 @@
+"""Augmented views of a photo, each fixed by its seed, so that any process makes the same ones."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dualcam.data.photos import open_photo
+from dualcam.data.preprocessing import Preprocessing, place
+from dualcam.datasets import Dataset
+from dualcam.errors import PhotoError
+
+CROP_SHARE = 7 / 8
+MAX_ASPECT = 4 / 3
+
+
+@dataclass(frozen=True)
+class ViewRecipe:
+    """How views are drawn: ``augment`` "none", "crop" or "resized-crop", how many, least area, seed."""
+
+    augment: str
+    count: int
+    min_scale: float
+    seed: int
+
+
+def draw_box(generator: np.random.Generator, recipe: ViewRecipe) -> tuple[float, float, float, float]:
+    """Return a crop as shares (x0, y0, x1, y1) of the photo."""
+    if recipe.augment == "crop":
+        width = height = CROP_SHARE
+    else:
+        area = generator.uniform(recipe.min_scale, 1)
+        aspect = math.exp(generator.uniform(-math.log(MAX_ASPECT), math.log(MAX_ASPECT)))
+        width, height = min(1.0, math.sqrt(area * aspect)), min(1.0, math.sqrt(area / aspect))
+    left, top = generator.uniform(0, 1 - width), generator.uniform(0, 1 - height)
+    return left, top, left + width, top + height
+
+
+def view(image: Image.Image, preprocessing: Preprocessing, recipe: ViewRecipe, seeds: tuple[int, ...]) -> Tensor:
+    """Return a view [3, H, W] of an RGB photo. The last of ``seeds`` is its number: view 0 is the whole photo."""
+    if recipe.augment == "none" or seeds[-1] == 0:
+        return preprocessing.normalize(place(image, preprocessing)[0])
+    generator = np.random.default_rng(seeds)
+    x0, y0, x1, y1 = draw_box(generator, recipe)
+    box = (x0 * image.width, y0 * image.height, x1 * image.width, y1 * image.height)
+    tensor = preprocessing.normalize(place(image, preprocessing, box=box)[0])
+    return tensor.flip(2) if generator.random() < 0.5 else tensor
+
+
+class PhotoViews(torch.utils.data.Dataset[tuple[int, Tensor | str]]):
+    """All views of each photo, [V, 3, H, W], or the reason why the photo can not be read."""
+
+    def __init__(self, dataset: Dataset, preprocessing: Preprocessing, recipe: ViewRecipe) -> None:
+        self.dataset, self.preprocessing, self.recipe = dataset, preprocessing, recipe
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, position: int) -> tuple[int, Tensor | str]:
+        try:
+            image = open_photo(self.dataset.root / self.dataset.paths[position])
+        except PhotoError as error:
+            return position, str(error)
+        seed = self.recipe.seed
+        views = [
+            view(image, self.preprocessing, self.recipe, (seed, position, number))
+            for number in range(self.recipe.count)
+        ]
+        return position, torch.stack(views)
+
+
+class SingleViews(torch.utils.data.Dataset[tuple[int, Tensor | str]]):
+    """One view of a photo at a time, drawn anew each epoch, in a given order of rows (photo * V + view)."""
+
+    def __init__(self, photos: PhotoViews, order: list[int], epoch: int) -> None:
+        self.photos, self.order, self.epoch = photos, order, epoch
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, position: int) -> tuple[int, Tensor | str]:
+        row = self.order[position]
+        photo, number = divmod(row, self.photos.recipe.count)
+        dataset, recipe = self.photos.dataset, self.photos.recipe
+        try:
+            image = open_photo(dataset.root / dataset.paths[photo])
+        except PhotoError as error:
+            return row, str(error)
+        return row, view(image, self.photos.preprocessing, recipe, (recipe.seed, self.epoch, photo, number))

@@ -1,0 +1,108 @@
+"""Datasets on disk: one file per layout, found by listing this folder.
+
+A layout is a module with ``PRIORITY`` (lower is asked first), ``recognizes(root) -> bool`` and
+``read(root, split) -> Dataset``; ``splits(root)`` lists what there is.
+"""
+
+import hashlib
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualcam.errors import DataError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Photos with one label each: paths relative to ``root``, labels [N] as indices into ``class_names``.
+
+    ``class_names`` is None where the labels are indices without names, of ``classes`` classes.
+    """
+
+    root: Path
+    split: str
+    paths: tuple[str, ...]
+    labels: NDArray[np.int64]
+    classes: int
+    class_names: tuple[str, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def subset(self, positions: Sequence[int] | NDArray[np.int64]) -> "Dataset":
+        """Return the photos at ``positions``, in that order."""
+        paths = tuple(self.paths[int(position)] for position in positions)
+        return replace(self, paths=paths, labels=self.labels[np.asarray(positions, dtype=np.int64)])
+
+    def digest(self) -> str:
+        """Return a digest of which photos these are: path, size and time of change of each file."""
+        digest = hashlib.blake2b(digest_size=16)
+        for path in self.paths:
+            try:
+                status = (self.root / path).stat()
+                digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+            except OSError:
+                digest.update(f"{path}\0missing\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+
+@cache
+def layouts() -> list[Any]:
+    """Return the layout modules in order of priority."""
+    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
+    return sorted(modules, key=lambda module: int(module.PRIORITY))
+
+
+def open_dataset(path: str | PathLike[str], split: str | None = None) -> Dataset:
+    """Read the dataset in ``path``; ``split`` defaults to "train" where the layout has splits.
+
+    Raises `DataError` where the folder does not exist, no layout recognizes it, or it holds no photos.
+    """
+    root, layout = _layout(path)
+    dataset: Dataset = layout.read(root, split)
+    if not len(dataset):
+        raise DataError(f"{root} (split {dataset.split!r}) holds no photos")
+    return dataset
+
+
+def splits(path: str | PathLike[str]) -> list[str]:
+    """Return the names of the splits in ``path``; empty where the layout has none."""
+    root, layout = _layout(path)
+    names: list[str] = layout.splits(root)
+    return names
+
+
+def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Return (rest, held out): ``share`` of each class's photos by ``seed``, at least one of those with two or more."""
+    generator = np.random.default_rng(seed)
+    held: list[int] = []
+    for label in np.unique(dataset.labels):
+        members = generator.permutation(np.flatnonzero(dataset.labels == label))
+        if len(members) > 1:
+            held += members[: max(1, round(share * len(members)))].tolist()
+    held.sort()
+    rest = np.setdiff1d(np.arange(len(dataset)), held)
+    return dataset.subset(rest), dataset.subset(held)
+
+
+def _layout(path: str | PathLike[str]) -> tuple[Path, Any]:
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise DataError(
+            f"{root} is not a folder; expected a folder with one subfolder of photos a class, or WSOL metadata"
+        )
+    for layout in layouts():
+        if layout.recognizes(root):
+            return root, layout
+    raise DataError(
+        f"{root} has no layout that dualcam knows; expected one subfolder of photos a class (perhaps under train/ and "
+        f"val/), or metadata/<split>/class_labels.txt beside the photos"
+    )

@@ -1,0 +1,39 @@
+"""Class-balanced binary cross-entropy, the sigmoid branch's loss."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dualcam.errors import check_choice
+
+Balance = Literal["uniform", "frequency", "none"]
+
+
+def class_balanced_bce(
+    logits: Tensor, targets: Tensor, positive_weight: Tensor, classes: Tensor | None = None
+) -> Tensor:
+    """Return L = 1/(B C) sum_nk [-p_k y_nk log sigma(s_nk) - (1 - y_nk) log(1 - sigma(s_nk))].
+
+    ``logits`` s and ``targets`` y are [B, C], y in [0, 1] (one-hot, multi-hot or soft); ``positive_weight`` p is [C].
+    ``classes`` [C], boolean, leaves the others out of the mean. At zero logits, one label and p = C - 1,
+    L = 2 ln 2 (C - 1) / C.
+    """
+    losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none", pos_weight=positive_weight)
+    return losses.mean() if classes is None else losses[:, classes].mean()
+
+
+def positive_weights(labels: Tensor, classes: int, balance: Balance) -> Tensor:
+    """Return p [C]: C - 1 ("uniform"), (N - N_k) / N_k ("frequency") or 1 ("none").
+
+    ``labels`` are the class indices [N] of the training photos; a class without photos gets C - 1 under "frequency".
+    """
+    check_choice("balance", balance, ("uniform", "frequency", "none"))
+    if balance == "none":
+        return torch.ones(classes)
+    uniform = torch.full((classes,), float(classes - 1))
+    if balance == "uniform":
+        return uniform
+    counts = torch.bincount(labels, minlength=classes).float()
+    return torch.where(counts > 0, (len(labels) - counts) / counts.clamp(min=1), uniform)

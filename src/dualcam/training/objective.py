@@ -1,0 +1,81 @@
+"""What is minimized: class-balanced BCE over the views, plus weight decay towards the anchor."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from dualcam.heads import Head
+from dualcam.losses import class_balanced_bce
+from dualcam.training.settings import Labels
+
+
+class Features(Protocol):
+    """Where features come from: a cache, or the stream without one."""
+
+    @property
+    def views(self) -> int:
+        """Number of views V of a photo."""
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Which photos could not be read so far, and why."""
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Which photos can be read, [photos]."""
+
+    def batches(
+        self, order: NDArray[np.int64], batch_size: int, epoch: int
+    ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        """Yield (rows, features)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Features, their photos' labels [photos], and how both become targets.
+
+    ``classes`` [C] marks the classes that have photos (None: all of them); rows of the others are not trained.
+    """
+
+    features: Features
+    labels: Tensor
+    softmax_head: Head
+    label_kind: Labels
+    positive_weight: Tensor
+    classes: Tensor | None
+
+    def rows(self) -> NDArray[np.int64]:
+        """Return the rows of all views of all usable photos."""
+        return all_rows(self.features)
+
+    def targets(self, rows: NDArray[np.int64], features: Tensor) -> Tensor:
+        """Return targets [B, C] in [0, 1]: one-hot labels, or the softmax branch's probabilities of the view."""
+        if self.label_kind == "soft":
+            with torch.no_grad():
+                return self.softmax_head.classify(features).softmax(1)
+        labels = self.labels[torch.from_numpy(rows // self.features.views)].to(features.device)
+        return functional.one_hot(labels, self.softmax_head.classes).to(features)
+
+    def loss(self, head: Head, rows: NDArray[np.int64], features: Tensor) -> Tensor:
+        """Return the mean loss of a batch, without weight decay."""
+        targets = self.targets(rows, features)
+        return class_balanced_bce(head.classify(features), targets, self.positive_weight.to(features), self.classes)
+
+
+def all_rows(features: Features) -> NDArray[np.int64]:
+    """Return the rows of all views of all usable photos."""
+    photos = np.flatnonzero(features.usable)
+    return (photos[:, None] * features.views + np.arange(features.views)).reshape(-1)
+
+
+def decay(head: Head, anchors: list[Tensor] | None) -> Tensor:
+    """Return half the squared distance of the head's parameters to ``anchors`` (None: to zero)."""
+    parameters = list(head.parameters())
+    others = anchors if anchors is not None else [torch.zeros((), device=p.device, dtype=p.dtype) for p in parameters]
+    return torch.stack([(p - a).square().sum() for p, a in zip(parameters, others, strict=True)]).sum() / 2

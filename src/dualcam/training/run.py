@@ -1,0 +1,147 @@
+"""One training run: epochs, each of whose ends is on disk before the next begins."""
+
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dualcam.checkpoint import fingerprint
+from dualcam.errors import ModelError
+from dualcam.heads import Head
+from dualcam.model import DualBranch, clone_head
+from dualcam.training.history import Epoch, write_csv, write_plot
+from dualcam.training.lbfgs import Lbfgs
+from dualcam.training.measure import stable_lr, validate
+from dualcam.training.objective import Task
+from dualcam.training.prepare import Preparation
+from dualcam.training.report import Reporter
+from dualcam.training.settings import TrainingSettings
+from dualcam.training.sgd import Sgd
+from dualcam.training.state import RunState, load_state, save_state
+
+SGD_EPOCHS = 10
+LBFGS_ROUNDS = 40
+
+
+def train(preparation: Preparation, folder: Path | None, *, resume: bool) -> DualBranch:
+    """Train and return the new model; history and state are written into ``folder`` (None: nowhere)."""
+    settings, report, inputs = preparation.settings, preparation.report, preparation.inputs
+    trained = preparation.with_head()
+    start = clone_head(trained, settings.start, seed=settings.seed).eval().requires_grad_(True)
+    head = deepcopy(start)
+    task = preparation.task(trained, inputs.train, training=True)
+    val = preparation.task(trained, inputs.val, training=False) if inputs.val is not None else None
+    identity = {
+        **settings.to_json(),
+        "cached": preparation.cached,
+        "photos": inputs.train.digest(),
+        "backbone": fingerprint(trained.classifier),
+    }
+    solver = make_solver(head, task, settings, trained.device, cached=preparation.cached)
+    course = Course(solver, head, task, val, settings, report, folder, identity)
+    course.begin(resume=resume)
+    course.run()
+    if task.classes is not None:
+        keep_absent_rows(head, start, task.classes)
+    trained.sigmoid_head = head
+    head.zero_grad()
+    head.train(preparation.model.training)
+    trained.training_record = record(preparation, task, course.history)
+    return trained
+
+
+@dataclass
+class Course:
+    """The epochs of a run, and their state on disk."""
+
+    solver: Sgd | Lbfgs
+    head: Head
+    task: Task
+    val: Task | None
+    settings: TrainingSettings
+    report: Reporter
+    folder: Path | None
+    identity: dict[str, Any]
+    history: list[Epoch] = field(default_factory=list)
+    converged: bool = False
+
+    @property
+    def total(self) -> int:
+        """Epochs at most."""
+        if self.settings.epochs is not None:
+            return self.settings.epochs
+        return LBFGS_ROUNDS if isinstance(self.solver, Lbfgs) else SGD_EPOCHS
+
+    def begin(self, *, resume: bool) -> None:
+        """Go on from the state on disk, if there is one; else write the start, so that a kill finds a run."""
+        if self.folder is None:
+            return
+        state = load_state(self.folder, self.identity) if resume else None
+        if state is None:
+            self._save()
+            return
+        self.solver.restore(state.tensors)
+        self.history, self.converged = list(state.history), state.converged
+        self.report.say(f"resumed after epoch {len(self.history)}")
+
+    def run(self) -> None:
+        """Run the epochs that are left."""
+        left = self.total - len(self.history)
+        with self.report.task("training the branch", left * len(self.task.rows())) as advance:
+            while len(self.history) < self.total and not self.converged:
+                number = len(self.history)
+                loss = self.solver.epoch(number, self.history[0].train_loss if number else None, advance)
+                self.converged = self.solver.converged
+                self.history.append(Epoch(number + 1, self.solver.lr(number), loss, *validate(self.head, self.val)))
+                self.report.epoch(self.history[-1], self.total)
+                if self.folder is not None:
+                    self._save()
+        if self.folder is not None:
+            write_csv(self.folder / "history.csv", self.history)
+            write_plot(self.folder / "history.png", self.history)
+
+    def _save(self) -> None:
+        assert self.folder is not None
+        save_state(self.folder, self.identity, RunState(self.solver.tensors(), tuple(self.history), self.converged))
+        write_csv(self.folder / "history.csv", self.history)
+
+
+def make_solver(
+    head: Head, task: Task, settings: TrainingSettings, device: torch.device, *, cached: bool
+) -> Sgd | Lbfgs:
+    """Return the solver of ``settings``; raises `ModelError` where L-BFGS does not apply."""
+    if settings.solver == "sgd":
+        return Sgd(head, task, settings, device, settings.lr or stable_lr(head, task))
+    if not head.is_linear or not cached:
+        raise ModelError(
+            f"solver='lbfgs' solves the convex problem of a linear head on cached features; this head is {head.kind}"
+            f"{'' if cached else ', without a cache'}: use solver='sgd'"
+        )
+    return Lbfgs(head, task, settings, device)
+
+
+def keep_absent_rows(head: Head, start: Head, present: torch.Tensor) -> None:
+    """Give the classes without photos their rows of the start back: weight decay alone has moved them."""
+    ours, theirs = head.last_layer(), start.last_layer()
+    assert ours is not None and theirs is not None
+    absent = ~present
+    with torch.no_grad():
+        ours.weight[absent] = theirs.weight[absent]
+        if ours.bias is not None and theirs.bias is not None:
+            ours.bias[absent] = theirs.bias[absent]
+
+
+def record(preparation: Preparation, task: Task, history: list[Epoch]) -> dict[str, Any]:
+    """Return how the branch was trained, for the checkpoint's JSON."""
+    settings, dataset = preparation.settings, preparation.inputs.train
+    photos = int(task.features.usable.sum())
+    return {
+        "summary": f"{settings.solver}, {len(history)} epochs, {photos} photos x {task.features.views} views",
+        "settings": settings.to_json(),
+        "data": {"name": dataset.root.name, "split": dataset.split, "photos": photos},
+        "broken_photos": dict(task.features.broken),
+        "cached": preparation.cached,
+        "last_epoch": asdict(history[-1]) if history else None,
+    }

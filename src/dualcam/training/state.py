@@ -1,0 +1,65 @@
+"""What a run needs to go on after a kill: tensors of the last epoch, and a JSON that points to them."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dualcam.errors import CheckpointError
+from dualcam.files import write_json, write_whole
+from dualcam.training.history import Epoch
+
+FOLDER = "state"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Tensors after ``len(history)`` epochs, the history so far, and whether the solver has converged."""
+
+    tensors: dict[str, Tensor]
+    history: tuple[Epoch, ...]
+    converged: bool
+
+
+def save_state(out: Path, identity: dict[str, Any], state: RunState) -> None:
+    """Write the state; the JSON is replaced last, so that a kill leaves this state or the one before."""
+    folder = out / FOLDER
+    name = f"epoch-{len(state.history):04d}.safetensors"
+    with write_whole(folder / name) as temporary:
+        save_file({key: tensor.cpu().contiguous().clone() for key, tensor in state.tensors.items()}, temporary)
+    content = {"identity": identity, "tensors": name, "converged": state.converged}
+    write_json(folder / "state.json", {**content, "history": [asdict(row) for row in state.history]})
+    for old in folder.glob("epoch-*.safetensors"):
+        if old.name != name:
+            old.unlink(missing_ok=True)
+
+
+def load_state(out: Path, identity: dict[str, Any]) -> RunState | None:
+    """Return the state in ``out``, None where there is none.
+
+    Raises `CheckpointError` that names the settings in which the earlier run differs from ``identity``.
+    """
+    path = out / FOLDER / "state.json"
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    before = content["identity"]
+    now = json.loads(json.dumps(identity))
+    differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    if differing:
+        changes = "; ".join(f"{key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in differing)
+        raise CheckpointError(
+            f"the run in {out} can not be resumed with other settings ({changes}); start over with --overwrite"
+        )
+    history = tuple(Epoch(**row) for row in content["history"])
+    return RunState(load_file(path.parent / content["tensors"]), history, content["converged"])
+
+
+def remove_state(out: Path) -> None:
+    """Remove the state of a finished run."""
+    import shutil
+
+    shutil.rmtree(out / FOLDER, ignore_errors=True)

@@ -1,9 +1,8 @@
 """The pipeline: images -> one forward -> activations -> gradients of the tail -> weights -> signed maps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from os import PathLike, fspath
+from os import PathLike
 from typing import Literal, TypeAlias, TypedDict, Unpack
 
 import torch
@@ -11,8 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from dualcam import methods
-from dualcam.data.photos import check_size, open_photo, to_rgb
-from dualcam.data.preprocessing import Placement, place
+from dualcam.data.prepared import Photo, Prepared, prepare_photo, prepare_tensor
 from dualcam.description import check_applicable, default_method
 from dualcam.errors import ChoiceError, check_choice
 from dualcam.explanation import Explanation
@@ -24,7 +22,6 @@ from dualcam.model import DualBranch
 from dualcam.targets import SCORES, Classes, resolve_classes, score_gradients
 from dualcam.types import Branch, BranchLogits, Evidence, Fit, Normalization, Score, Sign
 
-Photo: TypeAlias = "str | PathLike[str] | Image.Image"
 Images: TypeAlias = "Tensor | Photo | Sequence[Photo]"
 
 
@@ -55,16 +52,6 @@ class Settings:
     clamp_weights: bool
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """One image ready for the model: tensor [3, H, W], where its pixels came from, and how to see it."""
-
-    tensor: Tensor
-    placement: Placement
-    source: str | None
-    picture: Callable[[], Image.Image]
-
-
 def explain(
     model: DualBranch, images: Images, classes: Classes = None, **options: Unpack[ExplainOptions]
 ) -> list[Explanation]:
@@ -91,14 +78,14 @@ def explain(
         raise TypeError(f"explain() has no option {', '.join(sorted(unknown))}")
     settings = check_options(model, **options)
     if isinstance(images, Tensor):
-        return explain_batch(model, prepare_tensor(model, images), classes, settings)
+        return explain_batch(model, prepare_tensor(model.preprocessing, images), classes, settings)
     photos = [images] if isinstance(images, str | PathLike | Image.Image) else list(images)
     fit, batch_size = options.get("fit", "squash"), options.get("batch_size", 16)
     if batch_size < 1:
         raise ChoiceError(f"batch_size must be at least 1; got {batch_size}")
     explanations: list[Explanation] = []
     for start in range(0, len(photos), batch_size):
-        prepared = [prepare_photo(model, photo, fit) for photo in photos[start : start + batch_size]]
+        prepared = [prepare_photo(model.preprocessing, photo, fit) for photo in photos[start : start + batch_size]]
         chosen = classes
         if isinstance(classes, Tensor) and classes.shape[0] == len(photos):
             chosen = classes[start : start + batch_size]
@@ -122,30 +109,13 @@ def check_options(model: DualBranch, **options: Unpack[ExplainOptions]) -> Setti
     return Settings(method, branch, sign, normalize, score, options.get("size"), clamp_weights)
 
 
-def prepare_tensor(model: DualBranch, images: Tensor) -> list[Prepared]:
-    """Return the images of a preprocessed tensor [B, 3, H, W]; raises `ChoiceError` for another shape."""
-    if images.dim() != 4 or not images.is_floating_point():
-        raise ChoiceError(
-            f"a tensor of images must be floating point [B, 3, H, W], preprocessed as the model takes it; "
-            f"got {images.dtype} {tuple(images.shape)}"
-        )
-    placement = Placement.identity(images.shape[3], images.shape[2])
-    return [Prepared(image, placement, None, partial(model.preprocessing.denormalize, image)) for image in images]
+@dataclass(frozen=True)
+class Forward:
+    """What one run of the model on a batch leaves: activations [B, D, h, w] and both branches' logits [B, C]."""
 
-
-def prepare_photo(model: DualBranch, photo: Photo, fit: Fit = "squash") -> Prepared:
-    """Open, turn upright and resize a photo; raises `PhotoError`."""
-    if isinstance(photo, Image.Image):
-        check_size(photo, "the picture", float("inf"))
-        image, source = to_rgb(photo), None
-        picture: Callable[[], Image.Image] = partial(to_rgb, photo)
-    elif isinstance(photo, str | PathLike):
-        source = fspath(photo)
-        image, picture = open_photo(photo), partial(open_photo, photo)
-    else:
-        raise ChoiceError(f"images must be tensors, PIL images or paths; got {type(photo).__name__}")
-    placed, placement = place(image, model.preprocessing, fit)
-    return Prepared(model.preprocessing.normalize(placed), placement, source, picture)
+    batch: Sequence[Prepared]
+    activations: Tensor
+    logits: BranchLogits
 
 
 def explain_batch(
@@ -154,14 +124,25 @@ def explain_batch(
     """Explain one batch with one backbone forward."""
     if not batch:
         return []
+    forward = run_model(model, batch)
+    index = resolve_classes(classes, forward.logits.softmax, model.class_names)
+    return explain_forward(model, forward, index, settings)
+
+
+def run_model(model: DualBranch, batch: Sequence[Prepared]) -> Forward:
+    """Run the backbone once; `explain_forward` makes explanations of the result, for any number of settings."""
     images = torch.stack([item.tensor for item in batch])
     images = images.to(model.device) if torch.is_autocast_enabled() else images.to(model.device, model.dtype)
+    with evaluating(model), torch.no_grad():
+        activations, softmax_logits = model.activations_and_logits(images)
+        return Forward(batch, activations, BranchLogits(softmax_logits, model.sigmoid_head(activations)))
+
+
+def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings: Settings) -> list[Explanation]:
+    """Explain the classes ``index`` [B, K] of a batch that `run_model` ran; no further run of the backbone."""
+    logits = forward.logits
     with evaluating(model):
-        with torch.no_grad():
-            activations, softmax_logits = model.activations_and_logits(images)
-            logits = BranchLogits(softmax_logits, model.sigmoid_head(activations))
-        index = resolve_classes(classes, logits.softmax, model.class_names)
-        evidence = gather_evidence(model.head(settings.branch), activations, index, settings.score)
+        evidence = gather_evidence(model.head(settings.branch), forward.activations, index, settings.score)
     with torch.no_grad():
         weights = signed_weights(settings.method, evidence)
         signed = combine(weights, evidence.activations, "signed", clamp_weights=settings.clamp_weights)
@@ -186,7 +167,7 @@ def explain_batch(
             size=settings.size,
             picture=item.picture,
         )
-        for position, item in enumerate(batch)
+        for position, item in enumerate(forward.batch)
     ]
 
 

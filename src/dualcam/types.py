@@ -5,9 +5,10 @@ Boxes are XYXY, half-open, in source pixels. Logits are unbounded scores before 
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from torch import Tensor
+if TYPE_CHECKING:  # the command line reads the choices below, and its help is not to wait for torch
+    from torch import Tensor
 
 Branch = Literal["sigmoid", "softmax"]
 Sign = Literal["positive", "signed", "negative"]
@@ -21,8 +22,8 @@ HeadKind = Literal["pooled-linear", "pooled-conv", "norm-linear", "mlp"]
 class BranchLogits(NamedTuple):
     """Logits of both branches from one pass, each [B, C]."""
 
-    softmax: Tensor
-    sigmoid: Tensor
+    softmax: "Tensor"
+    sigmoid: "Tensor"
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Evidence:
     linear head's weights of the explained score, or None where the head has no such row.
     """
 
-    activations: Tensor
-    gradients: Tensor
-    class_rows: Tensor | None
+    activations: "Tensor"
+    gradients: "Tensor"
+    class_rows: "Tensor | None"
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from dualcam.errors import PhotoError
 
 MAX_MEGAPIXELS = 64.0
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jfif"})
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError, OverflowError)
 _OPENING = threading.Lock()
 
 
@@ -38,7 +39,7 @@ def open_photo(path: str | PathLike[str], *, max_megapixels: float = MAX_MEGAPIX
         raise PhotoError(f"no permission to read {file}") from error
     except UnidentifiedImageError as error:
         raise PhotoError(f"{file} is not a picture that can be read") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError, OverflowError) as error:
+    except _DAMAGE as error:
         raise PhotoError(f"{file} is damaged: {error or type(error).__name__}") from error
 
 
@@ -50,6 +51,17 @@ def check_size(image: Image.Image, name: str, max_megapixels: float) -> None:
             f"{name} has {megapixels:.0f} megapixels ({image.width} x {image.height}); the limit is "
             f"{max_megapixels:g}; shrink the photo or raise the limit (max_megapixels=, --max-megapixels)"
         )
+
+
+def photo_size(path: str | PathLike[str]) -> tuple[int, int] | None:
+    """Return (width, height) of the upright photo as its header tells, or None where no header can be read."""
+    try:
+        with Path(path).open("rb") as stream, _unlimited_header():
+            image = Image.open(stream)
+            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    except _DAMAGE:
+        return None
+    return (image.height, image.width) if turned else image.size
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

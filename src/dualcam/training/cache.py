@@ -28,6 +28,8 @@ from dualcam.model import DualBranch
 
 CACHE_FORMAT = 1
 ROWS_PER_FORWARD = 32
+CPU_ROWS = 8
+"""Images a forward on a CPU: activations of more do not fit its caches, and each image takes longer."""
 FLUSH_EVERY = 16
 
 Advance = Callable[[int], None]
@@ -117,9 +119,13 @@ def build_cache(
 
 def extract(model: DualBranch, head: Head, images: Tensor) -> Tensor:
     """Return the features [B, ...] of preprocessed ``images`` on the CPU, in float32; eval mode, no gradients."""
+    at_once = CPU_ROWS if model.device.type == "cpu" else len(images)
     with torch.no_grad(), evaluating(model, head):
-        activations = model.activations(images.to(model.device, model.dtype))
-        return head.reduce(activations).float().cpu()
+        parts = [
+            head.reduce(model.activations(part.to(model.device, model.dtype))).float().cpu()
+            for part in images.split(at_once)
+        ]
+    return torch.cat(parts)
 
 
 def photo_loader(photos: Any, batch_size: int, workers: int) -> Iterator[list[tuple[int, Tensor | str]]]:

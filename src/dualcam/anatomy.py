@@ -24,7 +24,8 @@ class Anatomy:
 
     ``layer`` is the module path whose output, brought to NCHW and through ``post`` (a functional activation the
     model applies to it, or None), is F. ``head`` maps F to logits and shares its modules with the classifier.
-    ``nonnegative`` says whether F >= 0, so that a positive weight means positive evidence.
+    ``nonnegative`` says whether F >= 0, so that a positive weight means positive evidence. ``can_stop_early`` says
+    whether F is complete when the layer returns: an in-place activation after it (DenseNet's) is lost otherwise.
     """
 
     layer: str
@@ -34,6 +35,7 @@ class Anatomy:
     channels: int
     grid: tuple[int, int]
     nonnegative: bool
+    can_stop_early: bool = False
 
     def to_activations(self, output: Tensor) -> Tensor:
         """Return F [B, D, h, w] of the tapped layer's output."""
@@ -111,7 +113,8 @@ def examine(
             found, logits = _searched(model, image, layer)
         if layout is not None:
             found = replace(found, layout=layout)
-        return _proven(found, logits, nonnegative)
+        anatomy = _proven(found, logits, nonnegative)
+        return replace(anatomy, can_stop_early=_can_stop_early(model, image, found))
 
 
 def check_layer(model: nn.Module, layer: str | None) -> None:
@@ -183,6 +186,12 @@ def _proven(found: Found, logits: Tensor, nonnegative: bool | None) -> Anatomy:
         grid=(activations.shape[2], activations.shape[3]),
         nonnegative=bool((activations >= 0).all()) if nonnegative is None else nonnegative,
     )
+
+
+def _can_stop_early(model: nn.Module, image: Tensor, found: Found) -> bool:
+    with tapped(model.get_submodule(found.layer), skip_tail=True) as tap:
+        model(image)
+    return tap.value is not None and torch.equal(tap.value, found.output)
 
 
 def _kind(steps: tuple[nn.Module | str, ...], head: Head, activations: Tensor) -> HeadKind:

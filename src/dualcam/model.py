@@ -92,8 +92,9 @@ class DualBranch(nn.Module):
         return self._tapped_activations(tap.value), logits
 
     def activations(self, images: Tensor) -> Tensor:
-        """Return F [B, D, h, w]; the wrapped model runs up to the tapped layer only."""
-        with tapped(self.classifier.get_submodule(self.anatomy.layer), skip_tail=self.anatomy.post is None) as tap:
+        """Return F [B, D, h, w]; the wrapped model runs up to the tapped layer only, where F is complete there."""
+        layer = self.classifier.get_submodule(self.anatomy.layer)
+        with tapped(layer, skip_tail=self.anatomy.can_stop_early) as tap:
             self.classifier(images)
         return self._tapped_activations(tap.value)
 

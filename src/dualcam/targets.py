@@ -61,7 +61,7 @@ def score_gradients(logits: Tensor, index: Tensor, score: Score) -> Tensor:
     if score == "log-probability":
         return chosen - p
     if score == "probability":
-        return (chosen - p) * p.gather(2, index.unsqueeze(2))
+        return (chosen - p) * p.squeeze(1).gather(1, index).unsqueeze(2)
     others = logits.unsqueeze(1).masked_fill(chosen.bool(), -torch.inf).softmax(2)
     return chosen - others
 

@@ -16,7 +16,7 @@ from dualcam.errors import ChoiceError, check_choice
 from dualcam.explanation import Explanation
 from dualcam.guards import evaluating
 from dualcam.heads import Head
-from dualcam.heatmap import combine, signed_weights
+from dualcam.heatmap import combine, weight_parts
 from dualcam.methods import Method
 from dualcam.model import DualBranch
 from dualcam.targets import SCORES, Classes, resolve_classes, score_gradients
@@ -144,11 +144,11 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
     with evaluating(model):
         evidence = gather_evidence(model.head(settings.branch), forward.activations, index, settings.score)
     with torch.no_grad():
-        weights = signed_weights(settings.method, evidence)
-        signed = combine(weights, evidence.activations, "signed", clamp_weights=settings.clamp_weights)
+        parts = weight_parts(settings.method, evidence)
+        signed = combine(parts, evidence.activations, "signed", clamp_weights=settings.clamp_weights)
         raw = signed
         if settings.sign != "signed":
-            raw = combine(weights, evidence.activations, settings.sign, clamp_weights=settings.clamp_weights)
+            raw = combine(parts, evidence.activations, settings.sign, clamp_weights=settings.clamp_weights)
         residuals = completeness_residuals(model, settings, signed, index, logits)
         probabilities = logits.softmax.softmax(1)
     return [

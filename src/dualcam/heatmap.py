@@ -1,5 +1,7 @@
 """Weights and activations to a raw map; a raw map to values in [0, 1]."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,16 +14,21 @@ from dualcam.types import Evidence, Normalization, Sign
 IVR_PERCENTILE = 35.0
 
 
-def signed_weights(method: Method, evidence: Evidence) -> Tensor:
-    """Return the method's signed weights; a rectified method's are f(g) - f(-g)."""
+def weight_parts(method: Method, evidence: Evidence) -> tuple[Tensor, ...]:
+    """Return what the method's signed weights are the sum of: the weights, or f(g) and -f(-g) where it is rectified.
+
+    The two stay apart until `combine`: where gradients of both signs share a channel, as under Grad-CAM++ with a head
+    that is not linear, the channel speaks for the class and against it.
+    """
     weights = method.weights(evidence)
     if not method.rectified:
-        return weights
-    return weights - method.weights(Evidence(evidence.activations, -evidence.gradients, evidence.class_rows))
+        return (weights,)
+    against = method.weights(Evidence(evidence.activations, -evidence.gradients, evidence.class_rows))
+    return weights, -against
 
 
-def combine(weights: Tensor, activations: Tensor, sign: Sign, *, clamp_weights: bool) -> Tensor:
-    """Return sum_i w_i F_i over channels, [..., h, w], after the sign policy.
+def combine(parts: Sequence[Tensor], activations: Tensor, sign: Sign, *, clamp_weights: bool) -> Tensor:
+    """Return sum_i w_i F_i over channels, [..., h, w], after the sign policy; ``parts`` are from `weight_parts`.
 
     ``positive`` keeps evidence for the class, ``negative`` evidence against it, ``signed`` both (their sum). With
     ``clamp_weights`` the weights are clamped (the paper's rule, right where F >= 0), otherwise the contributions
@@ -29,19 +36,24 @@ def combine(weights: Tensor, activations: Tensor, sign: Sign, *, clamp_weights: 
     """
     check_choice("sign", sign, ("positive", "signed", "negative"))
     if sign == "signed":
-        return _weighted_sum(weights, activations)
-    part = weights.clamp(min=0) if sign == "positive" else weights.clamp(max=0)
-    if clamp_weights:
-        return _weighted_sum(part, activations)
-    rest = weights - part
-    return _weighted_sum(part, activations.clamp(min=0)) + _weighted_sum(rest, activations.clamp(max=0))
+        return _weighted_sum(sum(parts[1:], start=parts[0]), activations)
+    total = torch.zeros((), dtype=activations.dtype, device=activations.device)
+    for weights in parts:
+        kept = weights.clamp(min=0) if sign == "positive" else weights.clamp(max=0)
+        if clamp_weights:
+            total = total + _weighted_sum(kept, activations)
+        else:
+            total = total + _weighted_sum(kept, activations.clamp(min=0))
+            total = total + _weighted_sum(weights - kept, activations.clamp(max=0))
+    return total
 
 
 def _weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     if weights.shape[-2:] != (1, 1):
         return (weights * activations).sum(-3)
     # One matrix product instead of a [..., D, h, w] intermediate: K classes cost no more than K rows.
-    rows = weights.flatten(-3)  # [B, K, D]
+    leading = np.broadcast_shapes(weights.shape[:-3], activations.shape[:-3])
+    rows = weights.expand(*leading, *weights.shape[-3:]).flatten(-3)  # [B, K, D]
     cells = activations.flatten(-2).squeeze(-3)  # [B, D, h*w]
     return torch.matmul(rows, cells).reshape(*rows.shape[:-1], *activations.shape[-2:])
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import dualcam
 from dualcam import methods
-from dualcam.heatmap import combine, signed_weights
+from dualcam.heatmap import combine, weight_parts
 from dualcam.types import Evidence, HeadKind
 from tests.models import KINDS, PREPROCESSING, explain_planted, images, maps, tiny, wrapped
 
@@ -27,8 +27,8 @@ def evidence_of(seed: int, *, nonnegative: bool) -> Evidence:
 
 def map_of(method: str, evidence: Evidence) -> Tensor:
     """Return the signed map [1, 2, 3, 4]."""
-    weights = signed_weights(methods.get(method), evidence)
-    return combine(weights, evidence.activations, "signed", clamp_weights=True)
+    parts = weight_parts(methods.get(method), evidence)
+    return combine(parts, evidence.activations, "signed", clamp_weights=True)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -87,9 +87,9 @@ def test_branches_that_differ_give_maps_that_differ(kind: HeadKind) -> None:
 @given(seed=seeds)
 def test_signed_is_positive_plus_negative(method: str, clamp_weights: bool, seed: int) -> None:
     evidence = evidence_of(seed, nonnegative=False)
-    weights = signed_weights(methods.get(method), evidence)
+    parts = weight_parts(methods.get(method), evidence)
     signed, positive, negative = (
-        combine(weights, evidence.activations, sign, clamp_weights=clamp_weights)
+        combine(parts, evidence.activations, sign, clamp_weights=clamp_weights)
         for sign in ("signed", "positive", "negative")
     )
     torch.testing.assert_close(signed, positive + negative)
@@ -105,9 +105,9 @@ def test_contribution_clamp_is_weight_clamp_where_activations_are_nonnegative(
     method: str, sign: str, seed: int
 ) -> None:
     evidence = evidence_of(seed, nonnegative=True)
-    weights = signed_weights(methods.get(method), evidence)
+    parts = weight_parts(methods.get(method), evidence)
     by_weight, by_contribution = (
-        combine(weights, evidence.activations, sign, clamp_weights=clamp)  # type: ignore[arg-type]
+        combine(parts, evidence.activations, sign, clamp_weights=clamp)  # type: ignore[arg-type]
         for clamp in (True, False)
     )
     torch.testing.assert_close(by_weight, by_contribution)
@@ -118,12 +118,13 @@ def test_contribution_clamp_is_cell_by_cell(seed: int) -> None:
     evidence = evidence_of(seed, nonnegative=False)
     for weights in (evidence.gradients, evidence.class_rows):
         assert weights is not None
+        parts = (weights,)
         contributions = weights * evidence.activations
-        found = combine(weights, evidence.activations, "positive", clamp_weights=False)
+        found = combine(parts, evidence.activations, "positive", clamp_weights=False)
         torch.testing.assert_close(found, contributions.clamp(min=0).sum(2))
-        found = combine(weights, evidence.activations, "negative", clamp_weights=False)
+        found = combine(parts, evidence.activations, "negative", clamp_weights=False)
         torch.testing.assert_close(found, contributions.clamp(max=0).sum(2))
-        found = combine(weights, evidence.activations, "positive", clamp_weights=True)
+        found = combine(parts, evidence.activations, "positive", clamp_weights=True)
         torch.testing.assert_close(found, (weights.clamp(min=0) * evidence.activations).sum(2))
 
 
@@ -143,6 +144,23 @@ def test_rectified_methods_are_odd_in_the_gradient(seed: int) -> None:
     for name in rectified:
         assert methods.get(name).weights(evidence).min() >= -1e-12 or name == "grad-cam++"
         torch.testing.assert_close(map_of(name, evidence), -map_of(name, against))
+
+
+@given(seeds)
+def test_a_rectified_method_is_its_paper_s_formula_where_gradients_of_both_signs_share_a_channel(seed: int) -> None:
+    evidence = evidence_of(seed, nonnegative=True)
+    against = Evidence(evidence.activations, -evidence.gradients, evidence.class_rows)
+    for method in methods.available().values():
+        if not method.rectified:
+            continue
+        parts = weight_parts(method, evidence)
+        for clamp_weights in (True, False):
+            positive, negative = (
+                combine(parts, evidence.activations, sign, clamp_weights=clamp_weights)
+                for sign in ("positive", "negative")
+            )
+            torch.testing.assert_close(positive, (method.weights(evidence).clamp(min=0) * evidence.activations).sum(2))
+            torch.testing.assert_close(negative, -(method.weights(against).clamp(min=0) * evidence.activations).sum(2))
 
 
 @given(seeds)

@@ -1,0 +1,186 @@
+"""What every CAM method keeps, whichever lies in the methods folder."""
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dualcam import methods
+from dualcam.errors import ChoiceError, MethodNotApplicable
+from dualcam.heatmap import weight_parts
+from dualcam.methods import Method
+from dualcam.targets import SCORES
+from dualcam.types import Branch, Evidence, HeadKind, Normalization, Sign
+from tests.models import CHANNELS, CLASSES, GRID, KINDS, LINEAR, SIZE, images, maps, tiny, wrapped
+
+METHODS = list(methods.available().values())
+BRANCHES: list[Branch] = ["softmax", "sigmoid"]
+SIGNS: list[Sign] = ["positive", "signed", "negative"]
+NORMALIZATIONS: list[Normalization | None] = ["max", "minmax", "ivr", None]
+ACTIVATIONS: list[type[nn.Module]] = [nn.ReLU, nn.SiLU]
+APPLICABLE = [
+    (method, kind, activation)
+    for method, kind, activation in product(METHODS, KINDS, ACTIVATIONS)
+    if kind in LINEAR or not method.needs_rows
+]
+every = pytest.mark.parametrize(
+    ("method", "kind", "activation"),
+    APPLICABLE,
+    ids=[f"{method.name}-{kind}-{activation.__name__}" for method, kind, activation in APPLICABLE],
+)
+
+
+def test_the_folder_is_the_list() -> None:
+    files = {path.stem for path in Path(methods.__file__).parent.glob("*.py")} - {"__init__"}
+    assert len(files) == len(METHODS)
+    assert {method.weights.__module__.rpartition(".")[2] for method in METHODS} == files
+    for name, method in methods.available().items():
+        assert name == method.name
+        assert name == name.lower()
+        assert any(str(year) in method.paper for year in range(2016, 2030))
+        assert methods.get(name) is method
+
+
+def test_an_unknown_method_names_them_all() -> None:
+    with pytest.raises(ChoiceError) as raised:
+        wrapped("mlp").explain(images(), method="gradcam")
+    assert all(repr(method.name) in str(raised.value) for method in METHODS)
+
+
+@every
+def test_shapes_ranges_and_types(method: Method, kind: HeadKind, activation: type[nn.Module]) -> None:
+    model = wrapped(kind, activation)
+    assert model.softmax_head.kind == kind
+    assert model.anatomy.nonnegative == (activation is nn.ReLU)
+    for branch, sign, normalize in product(BRANCHES, SIGNS, NORMALIZATIONS):
+        first, second = model.explain(
+            images(), [1, 3], method=method.name, branch=branch, sign=sign, normalize=normalize
+        )
+        assert first.raw.shape == first.signed.shape == (2, *GRID)
+        assert first.raw.dtype == torch.float64
+        assert not first.raw.requires_grad
+        assert [evidence.index for evidence in second] == [1, 3]
+        for evidence in (*first, *second):
+            shown = evidence.map
+            assert shown.shape == SIZE
+            assert shown.dtype == np.float32
+            assert np.isfinite(shown).all()
+            if normalize is not None:
+                assert shown.min() >= 0
+                assert shown.max() <= 1
+            elif sign != "signed":
+                assert (shown >= 0).all() if sign == "positive" else (shown <= 0).all()
+        assert first.signed.abs().max() > 0
+
+
+@every
+def test_the_raw_map_is_weights_times_activations(method: Method, kind: HeadKind, activation: type[nn.Module]) -> None:
+    """The pipeline, written out again with autograd through the head."""
+    model = wrapped(kind, activation)
+    batch = images(2)
+    with torch.no_grad():
+        activations = model.activations(batch)
+    for branch in BRANCHES:
+        head = model.head(branch).eval()
+        leaf = activations.detach().clone().requires_grad_()
+        (gradients,) = torch.autograd.grad(head(leaf)[:, 2].sum(), leaf)
+        rows = head.rows().weight.detach()[2].view(1, CHANNELS, 1, 1) if method.needs_rows else None
+        parts = weight_parts(method, Evidence(activations, gradients, rows))
+        expected = (sum(parts) * activations).sum(1)
+        found = maps(model.explain(batch, 2, method=method.name, branch=branch, sign="signed"))[:, 0]
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-12)
+        if activation is nn.ReLU:
+            positive = torch.stack([(part.clamp(min=0) * activations).sum(1) for part in parts]).sum(0)
+        else:
+            positive = torch.stack([(part * activations).clamp(min=0).sum(1) for part in parts]).sum(0)
+        found = maps(model.explain(batch, 2, method=method.name, branch=branch))[:, 0]
+        torch.testing.assert_close(found, positive, rtol=1e-8, atol=1e-12)
+
+
+@every
+def test_a_batch_is_its_single_images(method: Method, kind: HeadKind, activation: type[nn.Module]) -> None:
+    model = wrapped(kind, activation)
+    batch = images(4)
+    together = maps(model.explain(batch, "all", method=method.name))
+    for position in range(4):
+        alone = maps(model.explain(batch[position : position + 1], "all", method=method.name))[0]
+        torch.testing.assert_close(together[position], alone, rtol=1e-9, atol=1e-12)
+
+
+@every
+def test_several_classes_are_each_class(method: Method, kind: HeadKind, activation: type[nn.Module]) -> None:
+    model = wrapped(kind, activation)
+    together = maps(model.explain(images(), "all", method=method.name, sign="signed"))
+    assert together.shape[1] == CLASSES
+    for index in range(CLASSES):
+        alone = maps(model.explain(images(), index, method=method.name, sign="signed"))[:, 0]
+        torch.testing.assert_close(together[:, index], alone, rtol=1e-9, atol=1e-12)
+
+
+@every
+def test_every_score(method: Method, kind: HeadKind, activation: type[nn.Module]) -> None:
+    model = wrapped(kind, activation)
+    batch = images()
+    found = {}
+    for score in SCORES:
+        found[score] = maps(model.explain(batch, [0, 4], method=method.name, score=score, sign="signed"))
+        assert torch.isfinite(found[score]).all()
+        for explanation in model.explain(batch, [0, 4], method=method.name, score=score):
+            promised = score == "logit" and kind in LINEAR and method.total is not None
+            assert (explanation.residuals is not None) == promised
+    assert not torch.allclose(found["logit"], found["centered"], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in LINEAR])
+@pytest.mark.parametrize("method", [method for method in METHODS if method.needs_rows], ids=lambda item: item.name)
+def test_rows_are_not_invented(method: Method, kind: HeadKind) -> None:
+    with pytest.raises(MethodNotApplicable, match=rf"{kind}.*grad-cam.*fit_head='linear'"):
+        wrapped(kind).explain(images(), method=method.name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_default_method_applies(kind: HeadKind) -> None:
+    model = wrapped(kind)
+    default = maps(model.explain(images()))
+    named = maps(model.explain(images(), method="cam" if kind in LINEAR else "grad-cam"))
+    assert torch.equal(default, named)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda item: item.name)
+def test_activations_that_are_all_zero_give_a_flat_map(method: Method) -> None:
+    gradients = torch.randn(1, 1, 3, 2, 2).double()
+    rows = torch.randn(1, 1, 3, 1, 1).double()
+    zeros = torch.zeros(1, 1, 3, 2, 2).double()
+    for weights in weight_parts(method, Evidence(zeros, gradients, rows)):
+        assert torch.isfinite(weights).all()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda item: item.name)
+def test_tiny_gradients_keep_their_weight(method: Method) -> None:
+    """No epsilon swallows small evidence: weights scale with the gradient as it goes to zero."""
+    activations = torch.rand(1, 1, 3, 2, 2).double()
+    gradients = torch.randn(1, 1, 3, 2, 2).double()
+    rows = torch.randn(1, 1, 3, 1, 1).double()
+    one, other = (
+        sum(weight_parts(method, Evidence(activations, scale * gradients, scale * rows))) / scale
+        for scale in (1e-9, 1e-12)
+    )
+    torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+
+
+def test_a_method_put_beside_the_others_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = Method("last-channel", lambda evidence: torch.eye(CHANNELS).double()[-1].view(CHANNELS, 1, 1), "2030")
+    monkeypatch.setitem(methods.available(), last.name, last)
+    model = wrapped("mlp")
+    with torch.no_grad():
+        expected = model.activations(images())[:, -1]
+    torch.testing.assert_close(maps(model.explain(images(), method="last-channel"))[:, 0], expected)
+
+
+def test_tiny_models_have_the_heads_they_are_named_for() -> None:
+    for kind in KINDS:
+        assert wrapped(kind).softmax_head.kind == kind
+        assert tiny(kind)(images()).shape == (2, CLASSES)

@@ -1,0 +1,146 @@
+"""Batches of photos to sheets: which maps a panel shows, all from one run of the model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dualcam.data.prepared import Prepared
+from dualcam.description import applicable, default_method
+from dualcam.explainer import Settings, check_options, explain_forward, run_model
+from dualcam.explanation import ClassEvidence
+from dualcam.model import DualBranch
+from dualcam.results import ClassRecord
+from dualcam.sheet import MapTile, Row, Sheet
+from dualcam.targets import Classes, resolve_classes
+from dualcam.types import Box
+
+UNITS = {"logit": "logits", "centered": "logits"}
+SIGNS = {"positive": "evidence for", "signed": "all evidence", "negative": "evidence against"}
+WORDS = {"cam": "CAM", "grad": "Grad", "xgrad": "XGrad", "layer": "Layer"}
+MOST_ROWS = 10
+"""Classes that a panel shows; all are in the results."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which classes and maps the sheets hold: the softmax branch's usual map, the one asked for, those to compare."""
+
+    classes: Classes
+    main: Settings
+    usual: Settings
+    compared: tuple[tuple[Settings, ...], ...]
+    threshold: float
+
+
+def make_plan(
+    model: DualBranch, main: Settings, classes: Classes, *, threshold: float = 0.2, compare: bool = False
+) -> Plan:
+    """Return a plan; raises `ClassNotFound` where ``model`` has no such classes.
+
+    ``compare`` adds, for the first class, every method that applies, by branch.
+    """
+    resolve_classes(classes, torch.zeros(1, model.classes), model.class_names)
+    usual = check_options(model, branch="softmax", method=default_method(model.softmax_head), sign="signed")
+    usual = replace(usual, normalize=main.normalize)
+    compared = tuple(
+        tuple(replace(main, branch=branch, method=method) for method in applicable(model.head(branch)))
+        for branch in ("softmax", "sigmoid")
+    )
+    return Plan(classes, main, usual, compared if compare else (), threshold)
+
+
+def make_sheets(model: DualBranch, batch: Sequence[Prepared], plan: Plan) -> list[Sheet | None]:
+    """Explain a batch by one run of the model; None stands for a photo whose scores are not finite."""
+    forward = run_model(model, batch)
+    index = resolve_classes(plan.classes, forward.logits.softmax, model.class_names)
+    main = explain_forward(model, forward, index, plan.main)
+    usual = explain_forward(model, forward, index[:, :MOST_ROWS], plan.usual)
+    compared = [
+        [explain_forward(model, forward, index[:, :1], settings) for settings in settings_of_branch]
+        for settings_of_branch in plan.compared
+    ]
+    finite = [bool(torch.isfinite(both).all()) for both in torch.cat(forward.logits, 1)]
+    return [
+        _sheet(
+            plan,
+            batch[position],
+            list(main[position]),
+            list(usual[position]),
+            [[explanations[position][0] for explanations in row] for row in compared],
+        )
+        if finite[position]
+        else None
+        for position in range(len(batch))
+    ]
+
+
+def _sheet(
+    plan: Plan,
+    item: Prepared,
+    main: list[ClassEvidence],
+    usual: list[ClassEvidence],
+    compared: list[list[ClassEvidence]],
+) -> Sheet:
+    boxes = [evidence.boxes(plan.threshold) for evidence in main]
+    rows = []
+    for evidence, softmax, found in zip(main, usual, boxes, strict=False):
+        tiles = (
+            _heat(softmax, plan.usual, label(plan.usual)),
+            _heat(evidence, plan.main, f"{label(plan.main)}, {SIGNS[plan.main.sign]}", found[0] if found else None),
+            MapTile(f"{label(plan.main)}: red for, blue against", "signed", _array(evidence.signed), signed=True),
+        )
+        numbers = f"softmax logit {evidence.softmax_logit:.2f}   sigmoid logit {evidence.sigmoid_logit:.2f}"
+        rows.append(Row(f"{evidence.name}   {100 * evidence.probability:.1f} %", numbers, tiles))
+    below = tuple(
+        Row(
+            f"{settings[0].branch.capitalize()} branch, method by method",
+            f"{main[0].name}, {SIGNS[plan.main.sign]}",
+            tuple(_heat(each, how, method_label(how)) for each, how in zip(row, settings, strict=True)),
+        )
+        for settings, row in zip(plan.compared, compared, strict=True)
+    )
+    records = tuple(_record(evidence, found) for evidence, found in zip(main, boxes, strict=True))
+    unit = UNITS.get(plan.main.score, plan.main.score)
+    return Sheet(item.source or "", item.picture(), item.placement, records, tuple(rows), below, unit)
+
+
+def _record(evidence: ClassEvidence, boxes: list[Box]) -> ClassRecord:
+    return {
+        "index": evidence.index,
+        "name": evidence.name,
+        "probability": evidence.probability,
+        "softmax_logit": evidence.softmax_logit,
+        "sigmoid_logit": evidence.sigmoid_logit,
+        "boxes": [[box.x0, box.y0, box.x1, box.y1, round(box.score, 6)] for box in boxes],
+    }
+
+
+def _heat(evidence: ClassEvidence, settings: Settings, title: str, box: Box | None = None) -> MapTile:
+    values = _array(evidence.raw)
+    negative = evidence.sign == "negative"
+    return MapTile(
+        title=title,
+        scale=f"{settings.branch} {settings.method.name} {settings.sign}",
+        values=-values if negative else values,
+        normalization=settings.normalize or "max",
+        empty="no negative evidence" if negative else "no positive evidence",
+        box=box,
+    )
+
+
+def label(settings: Settings) -> str:
+    """Return branch and method as a title says them: "Sigmoid Grad-CAM"."""
+    return f"{settings.branch.capitalize()} {method_label(settings)}"
+
+
+def method_label(settings: Settings) -> str:
+    """Return the method as a title says it: "Grad-CAM"."""
+    words = "-".join(WORDS.get(word, word.replace("cam", "CAM")) for word in settings.method.name.split("-"))
+    return words.replace("Layer-CAM", "LayerCAM")
+
+
+def _array(values: torch.Tensor) -> NDArray[np.float32]:
+    return values.float().cpu().numpy().astype(np.float32)

@@ -122,7 +122,7 @@ class Painter:
         self._title(tile.title, place, column)
         left, top = place[0] + (column - image.width) // 2, place[1] + TITLE
         self.canvas.paste(image, (left, top))
-        if not high > low:
+        if not (values.any() if tile.signed else (values > low).any()):
             self._note("no evidence" if tile.signed else tile.empty, place[0] + column // 2, top + image.height // 2)
             return
         self._bar(tile, (low, high), (place[0], top + image.height + 6), column)

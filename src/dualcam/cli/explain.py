@@ -19,7 +19,7 @@ class EvidenceOptions:
     """What is explained, and how it is shown. A folder of results has one set of these."""
 
     classes: Annotated[tuple[str, ...], Parameter(negative="")] = ("top3",)
-    """top3 (any number), all, or classes by name or index, separated by commas."""
+    """top3 (any number), all, or classes by name or index, separated by commas. A panel shows the first ten."""
 
     method: str | None = None
     """cam (where the head is linear, the default there), grad-cam, grad-cam++, layer-cam, xgrad-cam."""

@@ -17,6 +17,7 @@ def write_whole(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
+        temporary.chmod(0o644)  # some writers make files that only their owner may read
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

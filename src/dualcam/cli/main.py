@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env, Yaml
 
 from dualcam import __version__
-from dualcam.cli import describe, explain, train
+from dualcam.cli import demo, describe, explain, train
 from dualcam.errors import DualcamError
 
 app = App(
@@ -24,7 +24,7 @@ app = App(
     version=__version__,
     help_epilogue="Settings: --config FILE.yaml or ./dualcam.yaml, then DUALCAM_* variables, then flags.",
 )
-for module in (explain, train, describe):
+for module in (demo, explain, train, describe):
     app.command(module.COMMAND)
 
 

@@ -26,6 +26,9 @@ class BranchOptions:
     labels: Literal["hard", "soft"] = "hard"
     """The photos' labels, or the softmax branch's probabilities of each view."""
 
+    temperature: float = 1.0
+    """Softens soft labels: probabilities of the softmax branch's logits divided by it."""
+
     epochs: int | None = None
     """Passes over all views (default 10), or rounds of 25 iterations of lbfgs (at most 40)."""
 
@@ -94,25 +97,23 @@ class RunOptions:
 
 
 def train(
-    data: Path,
+    data: Annotated[
+        Path,
+        Parameter(help="Photos with one subfolder a class (perhaps under train/ and val/), or a WSOL-format dataset."),
+    ],
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Annotated[
+        Path, Parameter(name=["--out", "-o"], help="Directory for the checkpoint, history.csv and history.png.")
+    ],
     model: ModelOptions = ModelOptions(),  # noqa: B008  - frozen
-    branch: BranchOptions = BranchOptions(),  # noqa: B008
-    run: RunOptions = RunOptions(),  # noqa: B008
+    branch: BranchOptions = BranchOptions(),
+    run: RunOptions = RunOptions(),
 ) -> int:
     """Train the sigmoid branch of a classifier on labelled photos.
 
     Backbone and softmax head stay as they are, byte for byte. The result in --out is a checkpoint: give it as
     --model to the other commands.
-
-    Parameters
-    ----------
-    data
-        A folder of photos with one subfolder a class (perhaps under train/ and val/), or a WSOL-format dataset.
-    out
-        Directory for the checkpoint, history.csv and history.png.
     """
     from dualcam.progress import console
     from dualcam.training.fit import check_out, fit

@@ -58,7 +58,8 @@ def photo_size(path: str | PathLike[str]) -> tuple[int, int] | None:
     try:
         with Path(path).open("rb") as stream, _unlimited_header():
             image = Image.open(stream)
-            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            # The base class's reading: a PNG's own would decode the whole picture first.
+            turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     except _DAMAGE:
         return None
     return (image.height, image.width) if turned else image.size

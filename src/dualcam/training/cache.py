@@ -123,7 +123,7 @@ def extract(model: DualBranch, head: Head, images: Tensor) -> Tensor:
     with torch.no_grad(), evaluating(model, head):
         parts = [
             head.reduce(model.activations(part.to(model.device, model.dtype))).float().cpu()
-            for part in images.split(at_once)
+            for part in torch.split(images, at_once)
         ]
     return torch.cat(parts)
 

@@ -49,6 +49,7 @@ class Task:
     label_kind: Labels
     positive_weight: Tensor
     classes: Tensor | None
+    temperature: float = 1.0
 
     def rows(self) -> NDArray[np.int64]:
         """Return the rows of all views of all usable photos."""
@@ -58,7 +59,8 @@ class Task:
         """Return targets [B, C] in [0, 1]: one-hot labels, or the softmax branch's probabilities of the view."""
         if self.label_kind == "soft":
             with torch.no_grad():
-                return self.softmax_head.classify(features).softmax(1)
+                own = features.to(next(self.softmax_head.parameters()).dtype)
+                return (self.softmax_head.classify(own) / self.temperature).softmax(1).to(features)
         labels = self.labels[torch.from_numpy(rows // self.features.views)].to(features.device)
         return functional.one_hot(labels, self.softmax_head.classes).to(features)
 

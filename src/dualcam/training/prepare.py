@@ -81,6 +81,7 @@ class Preparation:
             label_kind=settings.labels,
             positive_weight=positive_weights(usable, model.classes, settings.balance),
             classes=present if partial else None,
+            temperature=settings.temperature,
         )
 
     def _fit_head(self, dataset: Dataset) -> Head:

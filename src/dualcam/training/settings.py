@@ -29,6 +29,9 @@ class TrainingSettings:
     labels: Labels = "hard"
     """hard: the photos' labels. soft: the softmax branch's probabilities of each view."""
 
+    temperature: float = 1.0
+    """Softens soft labels: probabilities of the softmax branch's logits divided by it."""
+
     epochs: int | None = None
     """Passes over all views (sgd, default 10), or rounds of 25 iterations at most (lbfgs, 40; stops at its optimum)."""
 
@@ -84,6 +87,8 @@ class TrainingSettings:
                 raise ChoiceError(f"{name} must be at least {least}; got {getattr(self, name)}")
         if self.epochs is not None and self.epochs < 0:
             raise ChoiceError(f"epochs must be at least 0; got {self.epochs}")
+        if not self.temperature > 0:
+            raise ChoiceError(f"temperature must be above 0; got {self.temperature}")
         if self.lr is not None and not self.lr > 0:
             raise ChoiceError(f"lr must be above 0; got {self.lr}")
         if not 0 <= self.val_share < 1 or not 0 < self.min_scale <= 1:

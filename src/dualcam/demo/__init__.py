@@ -1,0 +1,1 @@
+"""The demo: real photos explained with the default model, and a whole small run of the product."""

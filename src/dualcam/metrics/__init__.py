@@ -1,0 +1,1 @@
+"""Metrics: pure functions, one idea a file."""

@@ -64,7 +64,7 @@ def test_a_damaged_whole_line_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, record("a.jpg"))
     with (tmp_path / "results.jsonl").open("ab") as stream:
         stream.write(b'{"photo": 3}\n')
-    with pytest.raises(CheckpointError, match="line 2 is not a result.*--overwrite"):
+    with pytest.raises(CheckpointError, match=r"line 2 is not a result.*--overwrite"):
         Results(tmp_path, describe())
     with Results(tmp_path, describe(), overwrite=True) as results:
         assert not results.is_done("a.jpg")
@@ -76,7 +76,7 @@ def test_other_settings_are_named_with_the_way_out(tmp_path: Path) -> None:
         Results(tmp_path, describe(method="layer-cam"))
     with pytest.raises(CheckpointError, match="model source was 'a', now 'b'"):
         Results(tmp_path, describe() | {"model": {"source": "b"}})
-    with pytest.raises(CheckpointError, match="threshold was None, now 0.3"):
+    with pytest.raises(CheckpointError, match=r"threshold was None, now 0\.3"):
         Results(tmp_path, describe(threshold=0.3))
     assert len(list(read_records(tmp_path / "results.jsonl"))) == 1
 

@@ -24,6 +24,7 @@ app = App(
     version=__version__,
     help_epilogue="Settings: --config FILE.yaml or ./dualcam.yaml, then DUALCAM_* variables, then flags.",
 )
+app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False  # `run` answers it, with the way on
 for module in (demo, explain, train, describe):
     app.command(module.COMMAND)
 

@@ -141,9 +141,10 @@ def run_model(model: DualBranch, batch: Sequence[Prepared]) -> Forward:
 def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings: Settings) -> list[Explanation]:
     """Explain the classes ``index`` [B, K] of a batch that `run_model` ran; no further run of the backbone."""
     logits = forward.logits
-    with evaluating(model):
-        evidence = gather_evidence(model.head(settings.branch), forward.activations, index, settings.score)
-    with torch.no_grad():
+    head = model.head(settings.branch)
+    with evaluating(model, head):  # a head given by hand is no part of the model
+        evidence = gather_evidence(head, forward.activations, index, settings.score)
+    with torch.no_grad(), _full_precision(forward.activations):
         parts = weight_parts(settings.method, evidence)
         signed = combine(parts, evidence.activations, "signed", clamp_weights=settings.clamp_weights)
         raw = signed
@@ -183,13 +184,15 @@ def gather_evidence(head: Head, activations: Tensor, index: Tensor, score: Score
             rows = weight[index]
         else:
             with torch.no_grad():
-                rows = score_gradients(_full(head(activations)), index, score) @ weight
+                logits = _full(head(activations))
+                with _full_precision(activations):
+                    rows = score_gradients(logits, index, score) @ weight
         rows = rows[..., None, None]
         cells = activations.shape[2] * activations.shape[3]
         return Evidence(_full(activations).unsqueeze(1), rows / cells, rows)
     with torch.inference_mode(mode=False), torch.enable_grad():
         leaf = activations.detach().clone().requires_grad_()
-        scores = SCORES[score](head(leaf)).gather(1, index.clone())
+        scores = SCORES[score](_full(head(leaf))).gather(1, index.clone())
         last = scores.shape[1] - 1
         gradients = [
             torch.autograd.grad(scores[:, k].sum(), leaf, retain_graph=k < last)[0] for k in range(scores.shape[1])
@@ -212,3 +215,8 @@ def completeness_residuals(
 def _full(tensor: Tensor) -> Tensor:
     """Return ``tensor`` in at least single precision: maps are summed over channels, which half precision spoils."""
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def _full_precision(tensor: Tensor) -> torch.autocast:
+    """Return a context in which no autocast of the caller turns sums over channels into half precision."""
+    return torch.autocast(tensor.device.type, enabled=False)

@@ -44,7 +44,8 @@ class DualBranch(nn.Module):
         self.source = source
         self.fitted_head = fitted_head
         self.training_record: dict[str, Any] | None = None
-        self.sigmoid_head = deepcopy(self.softmax_head)
+        with torch.inference_mode(mode=False):  # a copy made inside of it could never be differentiated
+            self.sigmoid_head = deepcopy(self.softmax_head)
         # Only our own parts follow the classifier: its submodules may be in modes of their own.
         self.training = classifier.training
         self.sigmoid_head.train(classifier.training)

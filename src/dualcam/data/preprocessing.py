@@ -106,7 +106,7 @@ def place(
     ratios = (width / image.width, height / image.height)
     ratio = max(ratios) / preprocessing.crop_share if fit == "crop" else min(ratios)
     extent = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
-    left, top = (width - extent[0]) // 2, (height - extent[1]) // 2
+    left, top = round((width - extent[0]) / 2), round((height - extent[1]) / 2)
     scale = (extent[0] / image.width, extent[1] / image.height)
     fill = tuple(round(255 * value) for value in preprocessing.mean)
     canvas = Image.new("RGB", (width, height), fill)

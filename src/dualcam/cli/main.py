@@ -16,6 +16,7 @@ from cyclopts.config import Env, Yaml
 
 from dualcam import __version__
 from dualcam.cli import demo, describe, explain, train
+from dualcam.cli.runtime import tune_process
 from dualcam.errors import DualcamError
 
 app = App(
@@ -58,4 +59,5 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """Run as a program."""
+    tune_process()
     sys.exit(run())

@@ -1,0 +1,25 @@
+"""What a process of our own may set for itself before PyTorch loads."""
+
+import ctypes
+import os
+import sys
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def tune_process() -> None:
+    """Let idle threads sleep, and keep freed memory for the next batch.
+
+    OpenMP threads that spin while they wait make a busy machine many times slower. On Linux, activations of a batch
+    are large enough to be mapped and unmapped anew for every layer; kept, a forward of EfficientNet-Lite0 with 16
+    images takes about half the time. What the user has set stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sys.platform != "linux" or "MALLOC_MMAP_THRESHOLD_" in os.environ:
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # a C library without it, such as musl
+        return
+    mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    mallopt(_M_TRIM_THRESHOLD, 1 << 30)

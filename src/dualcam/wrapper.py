@@ -72,7 +72,7 @@ def wrap(
 
 
 def _is_directory(name: str) -> bool:
-    return Path(name).expanduser().is_dir()
+    return bool(name) and Path(name).expanduser().is_dir()
 
 
 def _from_module(module: nn.Module) -> Classifier:

@@ -60,6 +60,7 @@ def load_weights_file(module: nn.Module, path: str) -> None:
     import pickle
 
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     file = Path(path).expanduser()
@@ -73,7 +74,15 @@ def load_weights_file(module: nn.Module, path: str) -> None:
         if isinstance(state, dict) and "state_dict" in state:
             state = state["state_dict"]
         module.load_state_dict(state)
-    except (RuntimeError, pickle.UnpicklingError, TypeError, KeyError, AttributeError, OSError) as error:
+    except (
+        RuntimeError,
+        pickle.UnpicklingError,
+        SafetensorError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OSError,
+    ) as error:
         raise WeightsUnavailable(f"the weights in {file} do not fit this model: {str(error)[:600]}") from error
 
 

@@ -1,5 +1,7 @@
 """Image classifiers in the format of the Hugging Face hub: ``hf:microsoft/resnet-50``, ``hf:FOLDER`` (extra ``hf``)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +19,31 @@ def load(name: str, options: LoadOptions) -> Classifier:
     except ImportError as error:
         raise ModelError("hf: models need the package transformers; install dualcam[hf]") from error
     local = {"local_files_only": not options.download}
-    if options.weights == "pretrained":
+    with _silent(not options.download):
         try:
-            module = transformers.AutoModelForImageClassification.from_pretrained(name, **local)
+            if options.weights == "pretrained":
+                module = transformers.AutoModelForImageClassification.from_pretrained(name, **local)
+            else:
+                config = transformers.AutoConfig.from_pretrained(name, **local)
+                module = transformers.AutoModelForImageClassification.from_config(config)
         except OSError as error:
             raise not_here(f"hf:{name}", "the Hugging Face cache") from error
-    else:
-        try:
-            config = transformers.AutoConfig.from_pretrained(name, **local)
-        except OSError as error:
-            raise not_here(f"hf:{name}", "the Hugging Face cache") from error
-        module = transformers.AutoModelForImageClassification.from_config(config)
-        if options.weights != "random":
+        if options.weights not in ("pretrained", "random"):
             load_weights_file(module, options.weights)
-    return Classifier(module.eval(), f"hf:{name}", _preprocessing(name, module, local), class_names_of(module))
+        return Classifier(module.eval(), f"hf:{name}", _preprocessing(name, module, local), class_names_of(module))
+
+
+@contextmanager
+def _silent(active: bool) -> Iterator[None]:
+    """Keep huggingface_hub off the network: even for files on this machine it asks the hub for a list of agents."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or active
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def class_names_of(module: Any) -> tuple[str, ...] | None:

@@ -1,5 +1,6 @@
 """One training run: epochs, each of whose ends is on disk before the next begins."""
 
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,8 +10,10 @@ import torch
 
 from dualcam.checkpoint import fingerprint
 from dualcam.errors import ModelError
+from dualcam.guards import one_thread
 from dualcam.heads import Head
 from dualcam.model import DualBranch, clone_head
+from dualcam.training.cache import FeatureCache
 from dualcam.training.history import Epoch, write_csv, write_plot
 from dualcam.training.lbfgs import Lbfgs
 from dualcam.training.measure import stable_lr, validate
@@ -89,7 +92,8 @@ class Course:
     def run(self) -> None:
         """Run the epochs that are left."""
         left = self.total - len(self.history)
-        with self.report.task("training the branch", left * len(self.task.rows())) as advance:
+        threads = one_thread() if self._has_small_steps else nullcontext()
+        with threads, self.report.task("training the branch", left * len(self.task.rows())) as advance:
             while len(self.history) < self.total and not self.converged:
                 number = len(self.history)
                 loss = self.solver.epoch(number, self.history[0].train_loss if number else None, advance)
@@ -101,6 +105,10 @@ class Course:
         if self.folder is not None:
             write_csv(self.folder / "history.csv", self.history)
             write_plot(self.folder / "history.png", self.history)
+
+    @property
+    def _has_small_steps(self) -> bool:
+        return isinstance(self.solver, Sgd) and self.head.is_linear and isinstance(self.task.features, FeatureCache)
 
     def _save(self) -> None:
         assert self.folder is not None

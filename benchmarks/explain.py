@@ -3,8 +3,8 @@
     python benchmarks/explain.py [--rounds 7] [--models resnet50 mobilenet_v2] [--batches 1 16] [--skip-memory]
 
 Random weights, 224 x 224, one thread. Time: rounds are interleaved, so that a noisy machine hits all alike;
-the figure is the ratio of medians of process CPU time. Memory: peak resident size above the idle process with its model,
-in a fresh process each, median of five, over that of the plain forward under inference_mode.
+the figure is the ratio of medians of process CPU time. Memory: peak resident size above the idle process with its
+model, in a fresh process each, median of five, over that of the plain forward under inference_mode.
 """
 
 import json

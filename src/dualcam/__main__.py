@@ -1,0 +1,6 @@
+"""`python -m dualcam`."""
+
+from dualcam.cli.main import main
+
+if __name__ == "__main__":
+    main()

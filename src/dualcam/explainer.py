@@ -83,12 +83,14 @@ def explain(
     fit, batch_size = options.get("fit", "squash"), options.get("batch_size", 16)
     if batch_size < 1:
         raise ChoiceError(f"batch_size must be at least 1; got {batch_size}")
+    if isinstance(classes, Tensor) and (classes.dim() not in (1, 2) or classes.shape[0] != len(photos)):
+        raise ChoiceError(
+            f"classes as a tensor must be [B] or [B, K] with B={len(photos)} images; got {tuple(classes.shape)}"
+        )
     explanations: list[Explanation] = []
     for start in range(0, len(photos), batch_size):
         prepared = [prepare_photo(model.preprocessing, photo, fit) for photo in photos[start : start + batch_size]]
-        chosen = classes
-        if isinstance(classes, Tensor) and classes.shape[0] == len(photos):
-            chosen = classes[start : start + batch_size]
+        chosen = classes[start : start + batch_size] if isinstance(classes, Tensor) else classes
         explanations += explain_batch(model, prepared, chosen, settings)
     return explanations
 

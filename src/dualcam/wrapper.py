@@ -44,15 +44,18 @@ def wrap(
     """
     from dualcam import checkpoint
 
-    given = {"layer": layer, "head": head, "layout": layout, "nonnegative": nonnegative}
+    given: dict[str, object] = {"layer": layer, "head": head, "layout": layout, "nonnegative": nonnegative}
     options = LoadOptions(weights, download)
     if model is None:
         model = checkpoint.DEFAULT
     if isinstance(model, PathLike) or (isinstance(model, str) and _is_directory(model)):
+        given |= {"preprocessing": preprocessing, "class_names": class_names}
         by_hand = [name for name, value in given.items() if value is not None]
         if by_hand:
             raise ModelError(f"{', '.join(by_hand)} can not be given for the directory {model}; it brings its own")
         return checkpoint.load(Path(model), options, backbone=backbone)
+    if backbone is not None:
+        raise ModelError("backbone= goes with a directory that `DualBranch.save` wrote; a module itself is model=")
     if isinstance(model, nn.Module):
         classifier = _from_module(model)
     elif isinstance(model, str):

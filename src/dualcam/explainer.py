@@ -144,7 +144,7 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
     """Explain the classes ``index`` [B, K] of a batch that `run_model` ran; no further run of the backbone."""
     logits = forward.logits
     head = model.head(settings.branch)
-    with evaluating(model, head):  # a head given by hand is no part of the model
+    with evaluating(head):
         evidence = gather_evidence(head, forward.activations, index, settings.score)
     with torch.no_grad(), _full_precision(forward.activations):
         parts = weight_parts(settings.method, evidence)

@@ -13,7 +13,7 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
 
     Only modules that are in train mode are touched, so that two threads can share a model that is in eval mode.
     """
-    training = [module for root in modules for module in root.modules() if module.training]
+    training = [module for root in modules for module in _walk(root) if module.training]
     try:
         for module in training:
             module.training = False
@@ -21,6 +21,15 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def _walk(root: nn.Module) -> Iterator[nn.Module]:
+    """Yield ``root`` and all below it, like its own ``modules`` but many times faster: this runs in every call."""
+    left = [root]
+    while left:
+        module = left.pop()
+        yield module
+        left.extend(child for child in module._modules.values() if child is not None)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from dualcam.sources import Classifier, LoadOptions
 DEFAULT = Path(__file__).parent / "assets" / "efficientnet-lite0"
 MANIFEST = "dualcam.json"
 FORMAT = 1
+FIELDS = ("source", "backbone", "anatomy", "head", "class_names", "preprocessing", "training", "files")
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -112,12 +113,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         hint = "its training did not finish: run the same command with --resume" if unfinished else "no checkpoint"
         raise CheckpointError(f"{folder} has no {MANIFEST}: {hint}")
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = manifest["format"]
-    except (ValueError, KeyError, UnicodeDecodeError) as error:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
-    if version != FORMAT:
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise CheckpointError(f"{path} is damaged: expected an object with a 'format'; restore it or train again")
+    if manifest["format"] != FORMAT:
+        version = manifest["format"]
         raise CheckpointError(f"{path} has format {version}; this version of dualcam reads format {FORMAT}")
+    lost = [field for field in FIELDS if field not in manifest]
+    if lost:
+        raise CheckpointError(f"{path} is damaged: no {', '.join(map(repr, lost))}; restore it or train again")
     return manifest
 
 

@@ -311,14 +311,14 @@ def dualcam_program(*arguments: object) -> list[str]:
 
 
 @pytest.mark.slow
-def test_help_answers_at_once() -> None:
-    took = []
-    for _ in range(3):
-        start = time.monotonic()
-        done = subprocess.run(dualcam_program("explain", "--help"), capture_output=True, text=True, check=True)
-        took.append(time.monotonic() - start)
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from dualcam.cli.main import run; run(['explain', '--help']);"
+        "sys.exit(' '.join({'torch', 'torchvision', 'timm', 'cv2', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "--shared-scale" in done.stdout
-    assert min(took) < 0.5
+    assert done.stderr.strip() == ""
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from dualcam.model import DualBranch
 
 CACHE_FORMAT = 1
 ROWS_PER_FORWARD = 32
-CPU_ROWS = 8
+CPU_ROWS = 4
 """Images a forward on a CPU: activations of more do not fit its caches, and each image takes longer."""
 FLUSH_EVERY = 16
 

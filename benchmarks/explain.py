@@ -1,6 +1,7 @@
 """What an explanation costs: CPU time over one plain eager forward, and peak extra memory; peers in the same run.
 
     python benchmarks/explain.py [--rounds 7] [--models resnet50 mobilenet_v2] [--batches 1 16] [--skip-memory]
+        [--variants plain "dualcam 1"]
 
 Random weights, 224 x 224, one thread. Time: rounds are interleaved, so that a noisy machine hits all alike;
 the figure is the ratio of medians of process CPU time. Memory: peak resident size above the idle process with its
@@ -38,6 +39,8 @@ def make(variant: str, name: str, images: Tensor) -> Callable[[], Any]:
     """Return the call that ``variant`` measures; models are built before, not in it."""
     tool, _, count = variant.partition(" ")
     model = torchvision.models.get_model(name, weights=None).eval()
+    with torch.inference_mode():
+        model(images[:2])  # wrap() runs a forward of two, so everybody starts as warm
     classes = list(range(int(count))) if count.isdigit() else "all"
     if tool == "plain":
 
@@ -72,11 +75,11 @@ def make(variant: str, name: str, images: Tensor) -> Callable[[], Any]:
     return grad_cam
 
 
-def times(name: str, batch: int, rounds: int) -> dict[str, float]:
+def times(name: str, batch: int, rounds: int, variants: tuple[str, ...]) -> dict[str, float]:
     """Return the median CPU seconds a photo of each variant, measured in turns."""
     images = torch.randn(batch, 3, 224, 224)
-    calls = {variant: make(variant, name, images) for variant in VARIANTS}
-    found: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    calls = {variant: make(variant, name, images) for variant in variants}
+    found: dict[str, list[float]] = {variant: [] for variant in variants}
     for round_ in range(rounds + 1):
         for variant, call in calls.items():
             start = time.process_time()
@@ -116,6 +119,7 @@ def main(
     rounds: int = 7,
     models: Names = ("resnet50", "mobilenet_v2"),
     batches: Counts = (1, 16),
+    variants: Names = VARIANTS,
     skip_memory: bool = False,
 ) -> None:
     """Print the table."""
@@ -125,13 +129,13 @@ def main(
         table.add_column(column)
     for name in models:
         for batch in batches:
-            seconds = times(name, batch, rounds)
+            seconds = times(name, batch, rounds, variants)
             peaks = (
-                {v: peak_above_idle(v, name, batch) for v in VARIANTS}
+                {v: peak_above_idle(v, name, batch) for v in variants}
                 if batch == max(batches) and not skip_memory
                 else {}
             )
-            for variant in VARIANTS:
+            for variant in variants:
                 row = [name, str(batch), variant, f"{1e3 * seconds[variant]:.1f}"]
                 row.append(f"{seconds[variant] / seconds['plain']:.3f}")
                 if peaks:

@@ -1,14 +1,11 @@
 """Class-balanced binary cross-entropy, the sigmoid branch's loss."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dualcam.errors import check_choice
-
-Balance = Literal["uniform", "frequency", "none"]
+from dualcam.types import Balance
 
 
 def class_balanced_bce(

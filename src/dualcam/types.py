@@ -15,6 +15,7 @@ Sign = Literal["positive", "signed", "negative"]
 Normalization = Literal["max", "minmax", "ivr"]
 Score = Literal["logit", "centered", "log-odds", "log-probability", "probability"]
 Fit = Literal["squash", "crop", "pad"]
+Balance = Literal["uniform", "frequency", "none"]
 Layout = Literal["NCHW", "NHWC"]
 HeadKind = Literal["pooled-linear", "pooled-conv", "norm-linear", "mlp"]
 

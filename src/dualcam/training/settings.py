@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dualcam.errors import ChoiceError, check_choice
-from dualcam.losses import Balance
+from dualcam.types import Balance
 
 Augment = Literal["none", "crop", "resized-crop"]
 Start = Literal["clone", "centered", "random"]

@@ -138,8 +138,10 @@ def measure(model: DualBranch, dataset: Dataset, boxes: list[list[list[float]]])
         photos = [prepare_photo(model.preprocessing, dataset.root / dataset.paths[i]) for i in part]
         forward = run_model(model, photos)
         labels = torch.from_numpy(dataset.labels[part])
-        right = (forward.logits.softmax.argmax(1) == labels).tolist()
-        for branch, logits in zip(BRANCHES, forward.logits, strict=True):
+        right = (forward.logits.argmax(1) == labels).tolist()
+        with torch.no_grad():
+            both = forward.logits, model.sigmoid_head(forward.activations)
+        for branch, logits in zip(BRANCHES, both, strict=True):
             for row, label in zip(logits, labels, strict=True):
                 others = (int((row > 0).sum()) - float(row[label] > 0)) / (len(row) - 1)
                 above[branch].append((float(row[label] > 0), others))

@@ -55,14 +55,14 @@ def make_plan(
 def make_sheets(model: DualBranch, batch: Sequence[Prepared], plan: Plan) -> list[Sheet | None]:
     """Explain a batch by one run of the model; None stands for a photo whose scores are not finite."""
     forward = run_model(model, batch)
-    index = resolve_classes(plan.classes, forward.logits.softmax, model.class_names)
+    index = resolve_classes(plan.classes, forward.logits, model.class_names)
     main = explain_forward(model, forward, index, plan.main)
     usual = explain_forward(model, forward, index[:, :MOST_ROWS], plan.usual)
     compared = [
         [explain_forward(model, forward, index[:, :1], settings) for settings in settings_of_branch]
         for settings_of_branch in plan.compared
     ]
-    finite = [bool(torch.isfinite(both).all()) for both in torch.cat(forward.logits, 1)]
+    finite = [bool(torch.isfinite(torch.cat((*each.logits, each.probabilities))).all()) for each in main]
     return [
         _sheet(
             plan,

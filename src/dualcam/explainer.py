@@ -1,6 +1,7 @@
 """The pipeline: images -> one forward -> activations -> gradients of the tail -> weights -> signed maps."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from typing import Literal, TypeAlias, TypedDict, Unpack
@@ -113,11 +114,11 @@ def check_options(model: DualBranch, **options: Unpack[ExplainOptions]) -> Setti
 
 @dataclass(frozen=True)
 class Forward:
-    """What one run of the model on a batch leaves: activations [B, D, h, w] and both branches' logits [B, C]."""
+    """What one run of the model on a batch leaves: activations [B, D, h, w], the softmax branch's logits [B, C]."""
 
     batch: Sequence[Prepared]
     activations: Tensor
-    logits: BranchLogits
+    logits: Tensor
 
 
 def explain_batch(
@@ -127,24 +128,26 @@ def explain_batch(
     if not batch:
         return []
     forward = run_model(model, batch)
-    index = resolve_classes(classes, forward.logits.softmax, model.class_names)
+    index = resolve_classes(classes, forward.logits, model.class_names)
     return explain_forward(model, forward, index, settings)
 
 
 def run_model(model: DualBranch, batch: Sequence[Prepared]) -> Forward:
     """Run the backbone once; `explain_forward` makes explanations of the result, for any number of settings."""
-    images = torch.stack([item.tensor for item in batch])
-    images = images.to(model.device) if torch.is_autocast_enabled() else images.to(model.device, model.dtype)
+    images = torch.stack([item.tensor for item in batch]) if len(batch) > 1 else batch[0].tensor.unsqueeze(0)
+    device = model.device
+    images = images.to(device) if torch.is_autocast_enabled(device.type) else images.to(device, model.dtype)
     with evaluating(model), torch.no_grad():
-        activations, softmax_logits = model.activations_and_logits(images)
-        return Forward(batch, activations, BranchLogits(softmax_logits, model.sigmoid_head(activations)))
+        return Forward(batch, *model.activations_and_logits(images))
 
 
 def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings: Settings) -> list[Explanation]:
     """Explain the classes ``index`` [B, K] of a batch that `run_model` ran; no further run of the backbone."""
-    logits = forward.logits
     head = model.head(settings.branch)
-    with evaluating(head):
+    with evaluating(*{head, model.sigmoid_head}):
+        with torch.no_grad():  # the sigmoid branch's other logits are nobody's question, and cost what its rows weigh
+            sigmoid_logits = model.sigmoid_head.logits_of(forward.activations, index)
+        logits = BranchLogits(forward.logits.gather(1, index), sigmoid_logits)
         evidence = gather_evidence(head, forward.activations, index, settings.score)
     with torch.no_grad(), _full_precision(forward.activations):
         parts = weight_parts(settings.method, evidence)
@@ -153,7 +156,7 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
         if settings.sign != "signed":
             raw = combine(parts, evidence.activations, settings.sign, clamp_weights=settings.clamp_weights)
         residuals = completeness_residuals(model, settings, signed, index, logits)
-        probabilities = logits.softmax.softmax(1)
+        probabilities = forward.logits.softmax(1)
     return [
         Explanation(
             source=item.source,
@@ -205,13 +208,16 @@ def gather_evidence(head: Head, activations: Tensor, index: Tensor, score: Score
 def completeness_residuals(
     model: DualBranch, settings: Settings, signed: Tensor, index: Tensor, logits: BranchLogits
 ) -> Tensor | None:
-    """Return |total(map) + bias - logit| [B, K] where the law holds: linear head, logit score, complete method."""
+    """Return |total(map) + bias - logit| [B, K] where the law holds: linear head, logit score, complete method.
+
+    ``logits`` are both branches' [B, K].
+    """
     head, total = model.head(settings.branch), settings.method.total
     if not head.is_linear or total is None or settings.score != "logit":
         return None
     amount = signed.mean((-2, -1)) if total == "mean" else signed.sum((-2, -1))
     branch_logits = logits.sigmoid if settings.branch == "sigmoid" else logits.softmax
-    return (amount + head.rows().bias.detach()[index] - branch_logits.gather(1, index)).abs()
+    return (amount + head.rows().bias.detach()[index] - branch_logits).abs()
 
 
 def _full(tensor: Tensor) -> Tensor:
@@ -219,6 +225,7 @@ def _full(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
-def _full_precision(tensor: Tensor) -> torch.autocast:
+def _full_precision(tensor: Tensor) -> AbstractContextManager[object]:
     """Return a context in which no autocast of the caller turns sums over channels into half precision."""
-    return torch.autocast(tensor.device.type, enabled=False)
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

@@ -113,8 +113,8 @@ class ClassEvidence:
 class Explanation(Sequence[ClassEvidence]):
     """The evidence in one image, class by class; a sequence of `ClassEvidence`, in the order asked for.
 
-    ``indices`` [K]; ``signed`` and ``raw`` [K, h, w]; ``residuals`` [K] or None; ``logits`` both branches' [C];
-    ``probabilities`` [C] of the softmax branch.
+    ``indices`` [K]; ``signed`` and ``raw`` [K, h, w]; ``residuals`` [K] or None; ``logits`` both branches' [K],
+    of the classes asked for; ``probabilities`` [C] of the softmax branch.
     """
 
     source: str | None
@@ -147,8 +147,8 @@ class Explanation(Sequence[ClassEvidence]):
             index=index,
             name=self.names[index] if self.names else str(index),
             probability=float(self.probabilities[index]),
-            softmax_logit=float(self.logits.softmax[index]),
-            sigmoid_logit=float(self.logits.sigmoid[index]),
+            softmax_logit=float(self.logits.softmax[position]),
+            sigmoid_logit=float(self.logits.sigmoid[position]),
             signed=self.signed[position],
             raw=self.raw[position],
             residual=None if self.residuals is None else float(self.residuals[position]),

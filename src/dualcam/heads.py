@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -58,6 +57,15 @@ class Head(nn.Module):
         """Return logits [B, C] of ``activations`` [B, D, h, w]."""
         return self._run(activations, self.plan)
 
+    def logits_of(self, activations: Tensor, index: Tensor) -> Tensor:
+        """Return the logits [B, K] of the classes ``index`` [B, K] alone; linear heads read just those rows."""
+        if not self.is_linear:
+            logits: Tensor = self(activations)
+            return logits.gather(1, index)
+        rows = self.rows()
+        pooled = activations.mean((2, 3)).to(rows.weight.dtype)
+        return (rows.weight[index] @ pooled.unsqueeze(2)).squeeze(2) + rows.bias[index]
+
     @property
     def is_linear(self) -> bool:
         """Whether logits are linear in the mean activations."""
@@ -84,7 +92,7 @@ class Head(nn.Module):
         assert self.is_linear, f"a {self.kind} head has no class rows"
         layer = next(part for part in self.parts if isinstance(part, nn.Linear | nn.Conv2d))
         weight = layer.weight.flatten(1)
-        bias = layer.bias if layer.bias is not None else torch.zeros_like(weight[:, 0])
+        bias = layer.bias if layer.bias is not None else weight.new_zeros(len(weight))
         return Rows(weight, bias)
 
     def parameter_count(self) -> int:

@@ -55,7 +55,8 @@ def _weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     leading = np.broadcast_shapes(weights.shape[:-3], activations.shape[:-3])
     rows = weights.expand(*leading, *weights.shape[-3:]).flatten(-3)  # [B, K, D]
     cells = activations.flatten(-2).squeeze(-3)  # [B, D, h*w]
-    return torch.matmul(rows, cells).reshape(*rows.shape[:-1], *activations.shape[-2:])
+    sums = torch.matmul(rows, cells)
+    return sums.reshape(*sums.shape[:-1], *activations.shape[-2:])
 
 
 def normalize(

@@ -21,7 +21,7 @@ HeadKind = Literal["pooled-linear", "pooled-conv", "norm-linear", "mlp"]
 
 
 class BranchLogits(NamedTuple):
-    """Logits of both branches from one pass, each [B, C]."""
+    """Logits of both branches from one pass, each [B, C], or [B, K] where classes were asked for."""
 
     softmax: "Tensor"
     sigmoid: "Tensor"

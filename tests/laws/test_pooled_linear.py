@@ -99,8 +99,8 @@ def test_residuals_are_promised_only_where_the_map_adds_up(
 def test_a_wrong_bias_shows_in_the_residual() -> None:
     model = plant(torch.rand(1, 3, 2, 2).double(), torch.randn(4, 3).double(), torch.zeros(4).double())
     image = torch.zeros(1, 3, 2, 2, dtype=torch.float64)
-    handle = model.sigmoid_head.register_forward_hook(lambda _module, _inputs, output: output + 0.25)
-    (explanation,) = model.explain(image, "all", method="cam")
+    handle = model.classifier.register_forward_hook(lambda _module, _inputs, output: output + 0.25)
+    (explanation,) = model.explain(image, "all", method="cam", branch="softmax")
     handle.remove()
     assert explanation.residuals is not None
     torch.testing.assert_close(explanation.residuals, torch.full((4,), 0.25, dtype=torch.float64))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dualcam.data.truth import Boxes, Masks
 from dualcam.errors import DataError
 
 
@@ -24,7 +25,9 @@ from dualcam.errors import DataError
 class Dataset:
     """Photos with one label each: paths relative to ``root``, labels [N] as indices into ``class_names``.
 
-    ``class_names`` is None where the labels are indices without names, of ``classes`` classes.
+    ``class_names`` is None where the labels are indices without names, of ``classes`` classes. ``sizes`` [N, 2] are
+    (width, height) in source pixels where the layout states them; ``boxes`` and ``masks`` the ground truth, None
+    where the layout has none of the kind.
     """
 
     root: Path
@@ -33,14 +36,24 @@ class Dataset:
     labels: NDArray[np.int64]
     classes: int
     class_names: tuple[str, ...] | None
+    sizes: NDArray[np.int64] | None = None
+    boxes: Boxes | None = None
+    masks: Masks | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def subset(self, positions: Sequence[int] | NDArray[np.int64]) -> "Dataset":
         """Return the photos at ``positions``, in that order."""
-        paths = tuple(self.paths[int(position)] for position in positions)
-        return replace(self, paths=paths, labels=self.labels[np.asarray(positions, dtype=np.int64)])
+        chosen = np.asarray(positions, dtype=np.int64)
+        return replace(
+            self,
+            paths=tuple(self.paths[int(position)] for position in chosen),
+            labels=self.labels[chosen],
+            sizes=None if self.sizes is None else self.sizes[chosen],
+            boxes=None if self.boxes is None else self.boxes.subset(chosen),
+            masks=None if self.masks is None else self.masks.subset(chosen),
+        )
 
     def digest(self) -> str:
         """Return a digest of which photos these are: path, size and time of change of each file."""

@@ -1,0 +1,51 @@
+"""Intervals against resamples drawn one at a time."""
+
+import numpy as np
+import pytest
+
+from dualcam.metrics.bootstrap import mean_interval, paired_difference, pooled_interval
+from dualcam.metrics.pixel_ap import BINS, average_precision
+
+
+def test_a_mean_is_the_same_as_a_pooled_ratio() -> None:
+    values = np.random.default_rng(1).random(30)
+    counts = np.stack([values, np.ones(30)], axis=1)
+    pooled = pooled_interval(counts, lambda sums: sums[:, 0] / sums[:, 1])
+    alone = mean_interval(values)
+    np.testing.assert_allclose([pooled.mean, pooled.low, pooled.high], [alone.mean, alone.low, alone.high])
+    assert pooled.n == alone.n == 30
+
+
+def test_the_interval_is_that_of_resampled_items() -> None:
+    values = np.random.default_rng(1).normal(size=200)
+    generator = np.random.default_rng(2)
+    means = [values[generator.integers(0, 200, 200)].mean() for _ in range(4000)]
+    interval = mean_interval(values, resamples=4000)
+    np.testing.assert_allclose([interval.low, interval.high], np.percentile(means, (2.5, 97.5)), atol=0.015)
+
+
+def test_pairing_removes_what_is_common() -> None:
+    generator = np.random.default_rng(3)
+    common = generator.normal(size=100)
+    difference = paired_difference(common + 0.1, common)
+    assert difference.low == pytest.approx(0.1)
+    assert difference.high == pytest.approx(0.1)
+    counts = generator.integers(0, 9, (20, 2, BINS))
+    same = pooled_interval(counts, average_precision, baseline=counts, resamples=100)
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
+
+
+def test_pooled_precision_is_that_of_the_sum() -> None:
+    counts = np.random.default_rng(4).integers(0, 9, (20, 2, BINS)).astype(np.uint16)
+    interval = pooled_interval(counts, average_precision, resamples=100)
+    assert interval.mean == average_precision(counts.sum(0, dtype=np.int64))
+    assert interval.low < interval.mean < interval.high
+
+
+def test_few_and_unlike_items() -> None:
+    assert np.isnan(pooled_interval(np.zeros((0, 2, BINS)), average_precision).mean)
+    assert np.isnan(pooled_interval(np.zeros((3, 2, BINS)), average_precision, resamples=5).low)
+    with pytest.raises(ValueError, match="same items"):
+        paired_difference([1, 2], [1])
+    with pytest.raises(ValueError, match="same images"):
+        pooled_interval(np.zeros((2, 3)), average_precision, baseline=np.zeros((1, 3)))

@@ -1,7 +1,8 @@
 """Datasets on disk: one file per layout, found by listing this folder.
 
 A layout is a module with ``PRIORITY`` (lower is asked first), ``recognizes(root) -> bool`` and
-``read(root, split) -> Dataset``; ``splits(root)`` lists what there is.
+``read(root, split) -> Dataset``; ``splits(root)`` lists what there is. The first line of its docstring tells users
+what it looks like. docs/datasets.md shows each as a tree.
 """
 
 import hashlib
@@ -19,6 +20,10 @@ from numpy.typing import NDArray
 
 from dualcam.data.truth import Boxes, Masks
 from dualcam.errors import DataError
+
+TRAIN_SPLITS = ("train", "train-weaksup", "train-fullsup")
+VAL_SPLITS = ("val", "validation", "train-fullsup")
+TEST_SPLITS = ("test",)
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,44 @@ def splits(path: str | PathLike[str]) -> list[str]:
     return names
 
 
+def evaluation_split(path: str | PathLike[str]) -> str | None:
+    """Return the split to report on: test, else val (train-fullsup in WSOL's words); None where there is neither.
+
+    Raises `DataError` where several datasets in ``path`` have such a split.
+    """
+    present = splits(path)
+    for wanted in (TEST_SPLITS, VAL_SPLITS):
+        if any(_last(name) in wanted for name in present):
+            return choose_split(Path(path), None, present, wanted)
+    return None
+
+
+def selection_split(path: str | PathLike[str]) -> str | None:
+    """Return the split that may choose thresholds: val (or train-fullsup) where a test split is reported on."""
+    reported = evaluation_split(path)
+    if reported is None or _last(reported) not in TEST_SPLITS:
+        return None
+    home = reported.rpartition("/")[0]
+    beside = [name for name in splits(path) if name.rpartition("/")[0] == home and _last(name) in VAL_SPLITS]
+    return min(beside, key=lambda name: VAL_SPLITS.index(_last(name)), default=None)
+
+
+def choose_split(root: Path, split: str | None, present: Sequence[str], wanted: Sequence[str] = TRAIN_SPLITS) -> str:
+    """Return the one of ``present`` that ``split`` names, with or without the dataset before it ("CUB/test").
+
+    None takes the first of ``wanted`` that there is. Raises `DataError` naming what there is.
+    """
+    for want in (split,) if split is not None else wanted:
+        hits = [name for name in present if want in (name, _last(name))]
+        if len(hits) == 1:
+            return hits[0]
+        if hits:
+            raise DataError(f"{root} has {want!r} of several datasets: {', '.join(hits)}; name one (split=, --split)")
+    asked = f"split {split!r}" if split is not None else f"{wanted[0]} split"
+    there = f"{', '.join(present)} (choose with split=, --split)" if present else "none: leave split out"
+    raise DataError(f"{root} has no {asked}; it has {there}")
+
+
 def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     """Return (rest, held out): ``share`` of each class's photos by ``seed``, at least one of those with two or more."""
     generator = np.random.default_rng(seed)
@@ -106,16 +149,20 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Datase
     return dataset.subset(rest), dataset.subset(held)
 
 
+def _last(split: str) -> str:
+    return split.rpartition("/")[2]
+
+
 def _layout(path: str | PathLike[str]) -> tuple[Path, Any]:
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise DataError(
-            f"{root} is not a folder; expected a folder with one subfolder of photos a class, or WSOL metadata"
-        )
+        raise DataError(f"{root} is not a folder; expected one of\n{_known()}")
     for layout in layouts():
         if layout.recognizes(root):
             return root, layout
-    raise DataError(
-        f"{root} has no layout that dualcam knows; expected one subfolder of photos a class (perhaps under train/ and "
-        f"val/), or metadata/<split>/class_labels.txt beside the photos"
-    )
+    raise DataError(f"{root} has no layout that dualcam knows; expected one of\n{_known()}")
+
+
+def _known() -> str:
+    lines = [f"  {layout.__name__.rpartition('.')[2]}: {layout.__doc__.splitlines()[0]}" for layout in layouts()]
+    return "\n".join([*lines, "(docs/datasets.md shows each as a tree)"])

@@ -1,7 +1,7 @@
 """One folder of photos a class, optionally under ``train/`` and ``val/`` (or ``test/``)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +26,17 @@ def splits(root: Path) -> list[str]:
     return found if "train" in found else []
 
 
-def read(root: Path, split: str | None) -> Dataset:
-    """Read the photos; classes are the folder names in sorted order, as torchvision's ImageFolder has them."""
+def read(root: Path, split: str | None, skip: Collection[str] = ()) -> Dataset:
+    """Read the photos; classes are the folder names in sorted order, as torchvision's ImageFolder has them.
+
+    Folders in ``skip`` are no classes.
+    """
     present = splits(root)
     if split is not None and split not in present:
         raise DataError(f"{root} has no split {split!r}; it has {', '.join(present) or 'none'}")
     split = split or ("train" if present else "")
     home = root / split
-    folders = _class_folders(home)
+    folders = [folder for folder in _class_folders(home) if folder.name not in skip]
     paths: list[str] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):

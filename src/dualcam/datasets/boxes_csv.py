@@ -1,0 +1,152 @@
+"""Photos and ``boxes.csv`` with a header: path, x0, y0, x1, y1 and perhaps mask, split, class, name; a row a box.
+
+Columns are found by name, in any order, and others are ignored. Boxes are XYXY, half-open, in source pixels; a row
+with none has its four fields empty. A photo with several boxes or masks has several rows. ``class`` is an index,
+``name`` the class in words; without both, a photo's folder is its class. Without ``split``, the first folder is the
+split where it is train, val or test for all photos.
+"""
+
+import csv
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from dualcam.data.truth import Boxes, Masks
+from dualcam.datasets import Dataset, choose_split
+from dualcam.errors import DataError
+
+PRIORITY = 40
+FILE = "boxes.csv"
+_EDGES = ("x0", "y0", "x1", "y1")
+_SPLITS = ("train", "val", "test")
+
+
+@dataclass
+class _Photo:
+    """What the rows say about a photo."""
+
+    split: str
+    label: tuple[int | None, str]
+    line: int
+    boxes: list[list[float]] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
+
+
+def recognizes(root: Path) -> bool:
+    """Whether ``boxes.csv`` is there."""
+    return (root / FILE).is_file()
+
+
+def splits(root: Path) -> list[str]:
+    """Return the splits in the order of train, val, test, others; none where rows name none."""
+    return _splits(_read_photos(root / FILE))
+
+
+def read(root: Path, split: str | None) -> Dataset:
+    """Read a split; raises `DataError` with file and line number."""
+    file = root / FILE
+    photos = _read_photos(file)
+    present = _splits(photos)
+    name = choose_split(root, split, present) if present or split is not None else ""
+    classes = _classes(file, photos.values())
+    labels = {label: place for place, label in enumerate(classes)}
+    chosen = {path: photo for (path, _), photo in photos.items() if photo.split == name}
+    has_boxes = any(photo.boxes for photo in chosen.values())
+    has_masks = any(photo.masks for photo in chosen.values())
+    indices = [labels[photo.label[1]] if photo.label[0] is None else photo.label[0] for photo in chosen.values()]
+    return Dataset(
+        root,
+        name or "all",
+        tuple(chosen),
+        np.array(indices, dtype=np.int64),
+        len(classes),
+        tuple(classes) if all(classes) else None,
+        boxes=Boxes.of([photo.boxes for photo in chosen.values()]) if has_boxes else None,
+        masks=Masks(tuple(tuple(photo.masks) for photo in chosen.values()), ((),) * len(chosen)) if has_masks else None,
+    )
+
+
+def _splits(photos: dict[tuple[str, str], _Photo]) -> list[str]:
+    found = {photo.split for photo in photos.values()} - {""}
+    return [name for name in _SPLITS if name in found] + sorted(found - set(_SPLITS))
+
+
+def _read_photos(file: Path) -> dict[tuple[str, str], _Photo]:
+    """Return what is said of each (path, split)."""
+    photos: dict[tuple[str, str], _Photo] = {}
+    by_folder = True
+    for line, row in _rows(file):
+        path = row["path"]
+        folder = PurePosixPath(path).parent.name
+        name = row.get("name", "") or ("" if "class" in row else folder)
+        label = (_class_index(file, line, row["class"]), name) if "class" in row else (None, name)
+        photo = photos.setdefault((path, row.get("split", "")), _Photo(row.get("split", ""), label, line))
+        if photo.label != label:
+            raise _error(file, line, f"the class of {path} that line {photo.line} gives, {photo.label}", str(label))
+        texts = [row[edge] for edge in _EDGES]
+        if any(texts):
+            photo.boxes.append(_box(file, line, texts))
+        if row.get("mask"):
+            photo.masks.append(row["mask"])
+        by_folder = by_folder and "split" not in row and PurePosixPath(path).parts[0] in _SPLITS
+    if by_folder:
+        for (path, _), photo in photos.items():
+            photo.split = PurePosixPath(path).parts[0]
+    return photos
+
+
+def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line number, fields by column), all columns of the header given, white space around fields removed."""
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        reader = csv.reader(stream)
+        header = [name.strip() for name in next(reader, [])]
+        lacking = [name for name in ("path", *_EDGES) if name not in header]
+        if lacking:
+            raise _error(file, 1, f"a header with {', '.join(lacking)}", ",".join(header))
+        for fields in reader:
+            if not any(map(str.strip, fields)):
+                continue
+            row = dict(zip(header, map(str.strip, fields), strict=False))
+            if len(fields) != len(header) or not row["path"] or not row.get("split", "all"):
+                expected = f"{len(header)} fields, path (and split, where there is the column) not empty"
+                raise _error(file, reader.line_num, expected, ",".join(fields))
+            yield reader.line_num, row
+
+
+def _box(file: Path, line: int, texts: list[str]) -> list[float]:
+    expected = "x0,y0,x1,y1 with 0 <= x0 <= x1 and 0 <= y0 <= y1"
+    try:
+        x0, y0, x1, y1 = map(float, texts)
+    except ValueError:
+        raise _error(file, line, expected, ",".join(texts)) from None
+    if not (0 <= x0 <= x1 < math.inf and 0 <= y0 <= y1 < math.inf):
+        raise _error(file, line, expected, ",".join(texts))
+    return [x0, y0, x1, y1]
+
+
+def _class_index(file: Path, line: int, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 7):
+        raise _error(file, line, "a class index from 0 on", text)
+    return int(text)
+
+
+def _classes(file: Path, photos: Collection[_Photo]) -> list[str]:
+    """Return the class names of all splits by index; "" where an index has no name."""
+    indexed: dict[int, str] = {}
+    for photo in photos:
+        index, name = photo.label
+        if index is not None:
+            before = indexed.get(index)
+            if name and before and before != name:
+                raise _error(file, photo.line, f"class {index} to be named {before} as before", name)
+            indexed[index] = name or before or ""
+    if indexed:
+        return [indexed.get(index, "") for index in range(max(indexed) + 1)]
+    return sorted({photo.label[1] for photo in photos})
+
+
+def _error(file: Path, line: int, expected: str, got: str) -> DataError:
+    return DataError(f"{file}, line {line}: expected {expected}, got {got!r}; mend or remove the line")

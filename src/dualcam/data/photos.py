@@ -1,14 +1,18 @@
 """Open photos as people have them."""
 
 import threading
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from dualcam.errors import PhotoError
 
+T = TypeVar("T")
 MAX_MEGAPIXELS = 64.0
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jfif"})
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError, OverflowError)
@@ -21,6 +25,21 @@ def open_photo(path: str | PathLike[str], *, max_megapixels: float = MAX_MEGAPIX
     16-bit, grey, palette and CMYK pictures are converted, transparency is laid over white. Raises `PhotoError` for
     files that are missing, empty, unreadable, truncated, no picture, or larger than ``max_megapixels``.
     """
+    return _open(path, lambda image: to_rgb(ImageOps.exif_transpose(image)), max_megapixels)
+
+
+def open_mask(path: str | PathLike[str], *, max_megapixels: float = MAX_MEGAPIXELS) -> NDArray[np.uint8]:
+    """Return a mask [H, W] of 0 and 1: 1 where the picture is not black. Raises `PhotoError` as `open_photo` does."""
+
+    def marked(image: Image.Image) -> NDArray[np.uint8]:
+        pixels = np.asarray(image.convert("RGB") if image.mode in {"P", "RGBA", "LA", "CMYK"} else image)
+        mask: NDArray[np.uint8] = (pixels.reshape(*pixels.shape[:2], -1).max(2) > 0).astype(np.uint8)
+        return mask
+
+    return _open(path, marked, max_megapixels)
+
+
+def _open(path: str | PathLike[str], convert: Callable[[Image.Image], T], max_megapixels: float) -> T:
     file = Path(path)
     try:
         if file.is_dir():
@@ -32,7 +51,7 @@ def open_photo(path: str | PathLike[str], *, max_megapixels: float = MAX_MEGAPIX
                 image = Image.open(stream)
             check_size(image, str(file), max_megapixels)
             image.load()
-            return to_rgb(ImageOps.exif_transpose(image))
+            return convert(image)
     except FileNotFoundError as error:
         raise PhotoError(f"{file} does not exist") from error
     except PermissionError as error:

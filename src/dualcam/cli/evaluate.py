@@ -1,0 +1,212 @@
+"""`dualcam evaluate`: any grid of methods, branches, signs and normalizations against ground truth, in one pass."""
+
+import shlex
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from dualcam.cli.options import ModelOptions, open_model
+from dualcam.types import Fit
+
+if TYPE_CHECKING:
+    from dualcam.model import DualBranch
+
+Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
+Numbers = Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative="")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class GridOptions:
+    """What is compared."""
+
+    method: Names = ()
+    """Methods (default: all that apply to the model's head)."""
+
+    branch: Names = ("softmax", "softmax-centered", "softmax-log-odds", "sigmoid")
+    """softmax, softmax-centered, softmax-log-odds (these two need no training), sigmoid."""
+
+    sign: Names = ("signed", "positive")
+    """signed, positive."""
+
+    normalize: Names = ("minmax", "max", "ivr")
+    """minmax, max, ivr."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """How maps are made and judged."""
+
+    mode: Literal["clean", "reference"] = "clean"
+    """reference: the public WSOL evaluation's numbers, to compare with published ones; clean: without its faults."""
+
+    size: int | None = None
+    """Input side in pixels (default: the model's own)."""
+
+    flip: Annotated[bool, Parameter(negative="")] = False
+    """Average the maps of the photo and its mirror image."""
+
+    scales: Numbers = ()
+    """Average over further input sizes, as multiples of the first: --scales 0.75 1.25."""
+
+    refine: Annotated[bool, Parameter(negative="")] = False
+    """Let maps follow the photo's edges (guided filter)."""
+
+    percentile: float = 35.0
+    """IVR's percentile."""
+
+    threshold: float = 0.2
+    """The fixed threshold of GT-known, Top-1 and Top-5 Loc, as a share of the map's maximum."""
+
+    first_box: Annotated[bool, Parameter(negative="")] = False
+    """Compare the largest contour with the first true box only, as the reference's Loc figures do."""
+
+    fit: Fit = "squash"
+    """How a photo is brought to the model's input."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which photos."""
+
+    split: str | None = None
+    """The split to report on (default: test, else val)."""
+
+    select: str = "auto"
+    """What chooses thresholds: a split, even (the even positions of sorted ids; the odd ones are reported), hold (a
+    fifth of train), none (the maximum over the reported photos). auto: a val split, else hold, else even."""
+
+    seed: int = 0
+    """Seed of hold."""
+
+    max_megapixels: float = 64.0
+    """Larger photos are reported as broken."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class EvaluateWork:
+    """How the work is done; no result depends on it."""
+
+    batch_size: int = 16
+    """Photos that go through the model at once."""
+
+    workers: int = 2
+    """Threads that load photos, and threads that judge maps."""
+
+    overwrite: Annotated[bool, Parameter(negative="")] = False
+    """Remove an earlier evaluation in the folder, and start over."""
+
+
+def evaluate(
+    data: Annotated[Path, Parameter(help="A dataset with boxes or masks; docs/datasets.md lists the layouts.")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for the records and tables.")] = Path(
+        "evaluation"
+    ),
+    model: ModelOptions = ModelOptions(),  # noqa: B008  - frozen
+    grid: GridOptions = GridOptions(),
+    judge: JudgeOptions = JudgeOptions(),
+    photos: DataOptions = DataOptions(),
+    work: EvaluateWork = EvaluateWork(),
+) -> int:
+    """Compare maps with true boxes and masks: localization figures with intervals, one pass for the whole grid.
+
+    The same command again continues where it stopped.
+    """
+    from rich.console import Console
+
+    from dualcam.data.stream import check_work
+    from dualcam.evaluation.cells import make_grid
+    from dualcam.evaluation.measure import Protocol
+    from dualcam.evaluation.photos import choose_photos, without_truth
+    from dualcam.evaluation.records import Records, clear, record_type
+    from dualcam.evaluation.run import Evaluation, run_evaluation
+    from dualcam.evaluation.summary import summarize
+    from dualcam.evaluation.tables import as_rich, write_tables
+    from dualcam.evaluation.views import make_views
+    from dualcam.progress import progress_bar
+
+    check_work(work.batch_size, work.workers)
+    check_judge(judge)
+    wrapped = open_model(model)
+    if judge.size is not None:
+        wrapped.preprocessing = replace(wrapped.preprocessing, size=(judge.size, judge.size))
+    cells = make_grid(wrapped, **asdict(grid))
+    chosen = without_truth(choose_photos(wrapped, data, split=photos.split, select=photos.select, seed=photos.seed))
+    evaluation = Evaluation(
+        model=wrapped,
+        photos=chosen,
+        kinds=tuple(cells.computed),
+        views=make_views(wrapped.preprocessing, judge.scales, flip=judge.flip),
+        protocol=Protocol(cells.normalizations, judge.mode, judge.percentile, judge.threshold, judge.first_box),
+        fit=judge.fit,
+        guided=judge.refine,
+        max_megapixels=photos.max_megapixels,
+        batch_size=work.batch_size,
+        workers=work.workers,
+    )
+    masks = all(part.masks is not None for part in chosen.parts)
+    about = describe_evaluation(wrapped, data, grid, judge, photos, chosen.told)
+    kind = record_type(len(cells.computed), len(cells.normalizations), masks=masks)
+    if work.overwrite:
+        clear(out)
+    run = {key: about[key] for key in ("model", "data", "settings", "versions")}
+    run["photos"] = [part.digest() for part in chosen.parts]
+    records = Records(out, run, kind, len(chosen))
+    with progress_bar() as progress:
+        errors = run_evaluation(evaluation, records, progress)
+    summary = summarize(cells, records.rows, chosen.choosing, chosen.reported)
+    about["errors"] = errors
+    files = write_tables(out, summary, about)
+    console = Console(width=None if sys.stdout.isatty() else 220)
+    console.print(as_rich(summary, f"{data.name}: {about['selection']}; {judge.mode} boxes"))
+    for photo, error in list(errors.items())[:10]:
+        print(f"broken: {error if photo in error else f'{photo}: {error}'}", file=sys.stderr)
+    print(f"{summary.reported} photos reported, {summary.broken} broken: {', '.join(map(str, files))}")
+    return 1 if errors else 0
+
+
+def check_judge(judge: JudgeOptions) -> None:
+    """Raise `ChoiceError` for options that can not be met."""
+    from dualcam.errors import ChoiceError
+
+    if judge.size is not None and judge.size < 32:
+        raise ChoiceError(f"--size must be at least 32 pixels; got {judge.size}")
+    if not 0 <= judge.threshold < 1:
+        raise ChoiceError(f"--threshold must lie in [0, 1) of the map's maximum; got {judge.threshold}")
+    if not 0 <= judge.percentile < 100:
+        raise ChoiceError(f"--percentile must lie in [0, 100); got {judge.percentile}")
+    if judge.mode == "reference" and judge.fit != "squash":
+        raise ChoiceError("--mode reference knows squashed photos only; leave --fit out")
+
+
+def describe_evaluation(
+    model: "DualBranch", data: Path, grid: GridOptions, judge: JudgeOptions, photos: DataOptions, told: str
+) -> dict[str, Any]:
+    """Return what the result files say about a run."""
+    from dualcam.checkpoint import fingerprint, versions
+
+    record = model.training_record or {}
+    return {
+        "command": shlex.join(["dualcam", *sys.argv[1:]]),
+        "model": {
+            "source": model.source,
+            "layer": model.anatomy.layer,
+            "fingerprint": fingerprint(model),
+            "training": record.get("summary"),
+        },
+        "data": str(data),
+        "selection": told,
+        "settings": {**asdict(grid), **asdict(judge), **asdict(photos)},
+        "versions": versions(),
+    }
+
+
+COMMAND = evaluate

@@ -1,0 +1,112 @@
+"""The grid: what is compared, and which of its cells are the same by law."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Literal, NamedTuple
+
+import torch
+
+from dualcam import methods
+from dualcam.description import applicable, check_applicable
+from dualcam.errors import check_choice
+from dualcam.model import DualBranch
+from dualcam.types import Branch, Normalization, Score, Sign
+
+ScoredBranch = Literal["softmax", "softmax-centered", "softmax-log-odds", "sigmoid"]
+BRANCHES: dict[ScoredBranch, tuple[Branch, Score]] = {
+    "softmax": ("softmax", "logit"),
+    "softmax-centered": ("softmax", "centered"),
+    "softmax-log-odds": ("softmax", "log-odds"),
+    "sigmoid": ("sigmoid", "logit"),
+}
+SIGNS: tuple[Sign, ...] = ("signed", "positive")
+NORMALIZATIONS: tuple[Normalization, ...] = ("minmax", "max", "ivr")
+
+
+class MapKind(NamedTuple):
+    """What makes a raw map."""
+
+    method: str
+    branch: ScoredBranch
+    sign: Sign
+
+
+class Cell(NamedTuple):
+    """One cell of the grid: a raw map, normalized."""
+
+    kind: MapKind
+    normalization: Normalization
+
+    def __str__(self) -> str:
+        return f"{self.kind.branch} {self.kind.method} {self.kind.sign} {self.normalization}"
+
+
+class Grid(NamedTuple):
+    """The cells asked for, and for each kind of map the one that stands for it.
+
+    ``same`` maps every kind to the first kind that equals it by law up to a positive factor, which no normalization
+    shows: kinds that stand for themselves are computed, the others are their names.
+    """
+
+    kinds: tuple[MapKind, ...]
+    normalizations: tuple[Normalization, ...]
+    same: dict[MapKind, MapKind]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells."""
+        return [Cell(kind, how) for kind in self.kinds for how in self.normalizations]
+
+    @property
+    def computed(self) -> list[MapKind]:
+        """The kinds that stand for themselves."""
+        return [kind for kind in self.kinds if self.same[kind] == kind]
+
+    def position(self, cell: Cell) -> tuple[int, int]:
+        """Return where ``cell`` is among the computed: (kind, normalization)."""
+        return self.computed.index(self.same[cell.kind]), self.normalizations.index(cell.normalization)
+
+
+def make_grid(
+    model: DualBranch,
+    *,
+    method: Sequence[str] = (),
+    branch: Sequence[str] = tuple(BRANCHES),
+    sign: Sequence[str] = SIGNS,
+    normalize: Sequence[str] = NORMALIZATIONS,
+) -> Grid:
+    """Return the grid of the choices; no ``method`` means all that apply. Raises `ChoiceError`, `MethodNotApplicable`.
+
+    By law, on a head that is linear in the pooled activations every method whose signed map adds up to the logit
+    (CAM, Grad-CAM, XGrad-CAM, LayerCAM) draws CAM's map; and an untrained sigmoid branch draws the softmax branch's.
+    """
+    for argument, values, choices in (
+        ("branch", branch, tuple(BRANCHES)),
+        ("sign", sign, SIGNS),
+        ("normalize", normalize, NORMALIZATIONS),
+    ):
+        check_choice(argument, None if values else values, (None,))
+        for value in values:
+            check_choice(argument, value, choices)
+    found = [methods.get(name) for name in method] or applicable(model.softmax_head)
+    for item in found:
+        check_applicable(item, model.softmax_head)
+    asked = {"branch": branch, "sign": sign}
+    kinds = tuple(
+        MapKind(each.name, scored, way)
+        for scored, each, way in product(BRANCHES, found, SIGNS)
+        if scored in asked["branch"] and way in asked["sign"]
+    )
+    same: dict[MapKind, MapKind] = {}
+    first: dict[tuple[str, str, str], MapKind] = {}
+    untrained = _is_clone(model)
+    for kind in kinds:
+        complete = model.softmax_head.is_linear and methods.get(kind.method).total is not None
+        scored = "softmax" if untrained and kind.branch == "sigmoid" else kind.branch
+        same[kind] = first.setdefault(("complete" if complete else kind.method, scored, kind.sign), kind)
+    return Grid(kinds, tuple(how for how in NORMALIZATIONS if how in normalize), same)
+
+
+def _is_clone(model: DualBranch) -> bool:
+    pairs = zip(model.softmax_head.parameters(), model.sigmoid_head.parameters(), strict=True)
+    return all(torch.equal(ours, theirs) for ours, theirs in pairs)

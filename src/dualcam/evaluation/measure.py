@@ -1,0 +1,89 @@
+"""One photo's maps against its ground truth: a record."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualcam.evaluation.levels import CUTS, joint_levels, resize
+from dualcam.evaluation.records import DELTAS, pack
+from dualcam.evaluation.views import GRID, ViewMaps
+from dualcam.heatmap import normalize
+from dualcam.metrics.box_curve import Mode, box_curve
+from dualcam.metrics.center_box import center_ious
+from dualcam.metrics.pixel_ap import pixel_counts
+from dualcam.metrics.pointing import peak
+from dualcam.refine import Guide, refine
+from dualcam.types import Normalization
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How maps are judged: box semantics and resizing, IVR's percentile, the fixed threshold, which boxes count."""
+
+    normalizations: tuple[Normalization, ...]
+    mode: Mode = "clean"
+    percentile: float = 35.0
+    threshold: float = 0.2
+    first_box: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """A photo's ground truth on the 224 x 224 grid: boxes [G, 4] or None, mask of 0, 1 and 255 (ignored) or None."""
+
+    label: int
+    boxes: NDArray[np.float64] | None
+    mask: NDArray[np.uint8] | None
+
+
+def measure(
+    views: Sequence[ViewMaps],
+    photo: int,
+    logits: NDArray[np.float32],
+    target: Target,
+    protocol: Protocol,
+    kind: np.dtype[np.void],
+    guide: Guide | None = None,
+) -> NDArray[Any]:
+    """Return the record, of type ``kind``, of photo number ``photo`` of a batch; ``logits`` [C] are the softmax's.
+
+    With a ``guide`` the maps are refined along the photo's edges first.
+    """
+    record = np.zeros((), dtype=kind)
+    record["predicted"] = int(logits.argmax())
+    own = logits[target.label]
+    record["rank"] = int((logits > own).sum() + (logits[: target.label] == own).sum())
+    if target.boxes is not None:
+        record["center"] = center_ious(target.boxes, GRID, inclusive=protocol.mode == "reference")
+    for position in range(views[0].maps.shape[1]):
+        values = resize(views, photo, position, bicubic=protocol.mode == "reference")
+        if guide is not None:
+            values = refine(values, guide)
+        if target.boxes is not None and len(target.boxes):
+            _judge_boxes(record, position, values, target.boxes, protocol)
+        if target.mask is not None:
+            for column, how in enumerate(protocol.normalizations):
+                heat = normalize(values, how, percentile=protocol.percentile)
+                record["pixels"][position, column] = pixel_counts(heat, target.mask)
+    return record
+
+
+def _judge_boxes(
+    record: NDArray[Any], position: int, values: NDArray[np.float32], boxes: NDArray[np.float64], protocol: Protocol
+) -> None:
+    levels, cuts = joint_levels(values, protocol.normalizations, protocol.percentile)
+    curve = box_curve(levels, cuts.ravel(), boxes, mode=protocol.mode)
+    single = curve.largest_first if protocol.first_box else curve.largest
+    best, largest = curve.any.reshape(-1, CUTS), single.reshape(-1, CUTS)
+    for column, delta in enumerate(DELTAS):
+        record["any"][position, :, column] = pack(best >= delta)
+    record["largest"][position] = pack(largest >= 0.5)
+    record["best"][position] = best.max(1)
+    record["fixed"][position] = largest[:, int(protocol.threshold * (CUTS - 1))]
+    flat = cuts[:, 0] == int(levels.max())  # nothing above level 0: a map of zeros points nowhere
+    x, y = peak(values)
+    inside = bool(((boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y) & (y < boxes[:, 3])).any())
+    record["peak"][position] = inside & ~flat

@@ -1,0 +1,129 @@
+"""Which photos choose, and which are reported."""
+
+from dataclasses import dataclass, replace
+from os import PathLike
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualcam import datasets
+from dualcam.datasets import Dataset, hold_out, open_dataset
+from dualcam.errors import ChoiceError, DataError
+from dualcam.model import DualBranch
+
+HELD_OUT = 0.2
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos to run, the positions that choose thresholds (none: the maximum over the reported ones) and the rest.
+
+    ``labels`` are the model's class indices. ``told`` says in words how the choice is made.
+    """
+
+    parts: tuple[Dataset, ...]
+    labels: NDArray[np.int64]
+    choosing: NDArray[np.int64]
+    reported: NDArray[np.int64]
+    told: str
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def locate(self, position: int) -> tuple[Dataset, int]:
+        """Return the dataset of a position, and the photo's place in it."""
+        for part in self.parts:
+            if position < len(part):
+                return part, position
+            position -= len(part)
+        raise IndexError(position)
+
+
+def choose_photos(
+    model: DualBranch, data: str | PathLike[str], *, split: str | None = None, select: str = "auto", seed: int = 0
+) -> Photos:
+    """Return the photos of ``data`` to report on (its test split, else val), and those that choose thresholds.
+
+    ``select``: a split's name; "even": the even positions of the sorted ids choose, the odd ones are reported; "hold":
+    a fifth of each class of the train split, by ``seed``; "none": the maximum over the reported photos themselves;
+    "auto": the first of these that the data offers. Raises `DataError` where there is no ground truth, or the classes
+    are not the model's.
+    """
+    name = split or datasets.evaluation_split(data)
+    report = open_dataset(data, name)
+    if report.boxes is None and report.masks is None:
+        raise DataError(
+            f"{report.root} (split {report.split!r}) has no boxes and no masks to compare with; see docs/datasets.md "
+            "for the layouts that have"
+        )
+    if select == "auto":
+        select = _best_selection(data, report)
+    if select == "even":
+        order = np.argsort(np.array(report.paths))
+        told = f"thresholds chosen on the even positions of the sorted ids of {report.split!r}, odd ones reported"
+        return Photos((report,), match_labels(model, report), np.sort(order[::2]), np.sort(order[1::2]), told)
+    if select == "none":
+        everything = np.arange(len(report))
+        told = f"thresholds are the best on the reported photos themselves (maximum over {report.split!r})"
+        return Photos((report,), match_labels(model, report), everything, everything, told)
+    if select == "hold":
+        chosen = hold_out(open_dataset(data, "train"), HELD_OUT, seed)[1]
+        told = f"thresholds chosen on {HELD_OUT:.0%} of each class of the train split (seed {seed})"
+    else:
+        chosen = open_dataset(data, select)
+        told = f"thresholds chosen on split {chosen.split!r}"
+    if (chosen.boxes is None) != (report.boxes is None) or (chosen.masks is None) != (report.masks is None):
+        raise ChoiceError(
+            f"split {chosen.split!r} has other ground truth than {report.split!r}; choose another --select"
+        )
+    labels = np.concatenate((match_labels(model, chosen), match_labels(model, report)))
+    first = np.arange(len(chosen))
+    return Photos((chosen, report), labels, first, len(chosen) + np.arange(len(report)), told)
+
+
+def _best_selection(data: str | PathLike[str], report: Dataset) -> str:
+    named: str | None = datasets.selection_split(data)
+    if named is not None and named != report.split:
+        return named
+    present = datasets.splits(data)
+    if "train" in present and report.split != "train":
+        train = open_dataset(data, "train")
+        if (train.boxes is None) == (report.boxes is None) and (train.masks is None) == (report.masks is None):
+            return "hold"
+    return "even"
+
+
+def match_labels(model: DualBranch, dataset: Dataset) -> NDArray[np.int64]:
+    """Return the dataset's labels [N] as the model's class indices: by name where both have names, else by index.
+
+    Raises `DataError` naming what does not match.
+    """
+    ours, theirs = model.class_names, dataset.class_names
+    if theirs is not None and ours is not None and theirs != ours:
+        lowered = {name.lower(): index for index, name in enumerate(ours)}
+        if len(lowered) == len(ours) and all(name.lower() in lowered for name in theirs):
+            return np.array([lowered[name.lower()] for name in theirs], dtype=np.int64)[dataset.labels]
+        if dataset.classes != model.classes:
+            unknown = [name for name in theirs if name.lower() not in lowered]
+            raise DataError(
+                f"{len(unknown)} of the data's {len(theirs)} classes are not the model's ({model.classes} classes): "
+                f"{', '.join(unknown[:3])} ...; train one for them: dualcam train DATA --fit-head linear -o DIR"
+            )
+    if dataset.classes > model.classes:
+        raise DataError(
+            f"the data has class indices up to {dataset.classes - 1}, the model {model.classes} classes; train one for "
+            "them: dualcam train DATA --fit-head linear -o DIR"
+        )
+    return dataset.labels
+
+
+def without_truth(photos: Photos) -> Photos:
+    """Leave photos that have neither boxes nor masks out of those that choose and those reported."""
+    has = np.zeros(len(photos), dtype=bool)
+    for position in range(len(photos)):
+        part, place = photos.locate(position)
+        boxes = part.boxes is not None and len(part.boxes[place]) > 0
+        has[position] = boxes or (part.masks is not None and len(part.masks.instances[place]) > 0)
+    return replace(
+        photos, choosing=photos.choosing[has[photos.choosing]], reported=photos.reported[has[photos.reported]]
+    )

@@ -1,0 +1,196 @@
+"""Records to figures: a value with interval per cell and metric, and paired differences to the baselines."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualcam.evaluation.cells import Cell, Grid, MapKind
+from dualcam.evaluation.levels import CUTS
+from dualcam.evaluation.records import DELTAS, select, unpack
+from dualcam.metrics.bootstrap import Interval, mean_interval, mean_intervals, pooled_interval
+from dualcam.metrics.mask_iou import best_mask_cut, mask_ious
+from dualcam.metrics.pixel_ap import average_precision
+
+BOX_METRICS = ("MaxBoxAccV2", "MaxBoxAcc", "GT-known Loc", "Top-1 Loc", "Top-5 Loc", "best IoU", "pointing")
+MASK_METRICS = ("PxAP", "mask IoU")
+POOLED_RESAMPLES = 500
+"""Resamples of PxAP, each of which adds up the pixels of a whole set."""
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A cell's value under one metric, in percent, with its differences to baselines (None for itself)."""
+
+    value: Interval
+    over_plain: Interval | None
+    over_softmax: Interval | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A computed cell: its figures by metric, the thresholds chosen, and the kinds that are the same by law."""
+
+    cell: Cell
+    same: tuple[MapKind, ...]
+    figures: dict[str, Figure]
+    thresholds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything the tables show. ``center`` are the centre box's figures, ``top1`` and ``top5`` the classifier's."""
+
+    rows: list[Row]
+    metrics: tuple[str, ...]
+    center: dict[str, Interval]
+    top1: Interval
+    top5: Interval
+    choosing: int
+    reported: int
+    broken: int
+    baseline: str = field(default="")
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Values [N] of the reported photos in percent, by metric; ``pixels`` are the counts that PxAP pools."""
+
+    photos: dict[str, NDArray[np.float64]]
+    thresholds: dict[str, float]
+    pixels: NDArray[np.uint16] | None = None
+
+
+def summarize(grid: Grid, records: NDArray[Any], choosing: NDArray[np.int64], reported: NDArray[np.int64]) -> Summary:
+    """Choose thresholds on ``choosing``, report on ``reported``; photos without a record are counted as broken."""
+    chosen, shown = select(choosing, records), select(reported, records)
+    assert records.dtype.names is not None
+    masks = "pixels" in records.dtype.names
+    boxes = bool((records["center"][shown].max(initial=0)) > 0)
+    metrics = (BOX_METRICS if boxes else ()) + (MASK_METRICS if masks else ())
+    cells = [Cell(kind, how) for kind in grid.computed for how in grid.normalizations]
+    scores = {cell: _score(records, grid.position(cell), chosen, shown, boxes, masks) for cell in cells}
+    figures = _figures(grid, cells, scores, metrics)
+    rows = [
+        Row(
+            cell,
+            tuple(kind for kind in grid.kinds if grid.same[kind] == cell.kind and kind != cell.kind),
+            figures[cell],
+            scores[cell].thresholds,
+        )
+        for cell in cells
+    ]
+    rank = records["rank"][shown]
+    return Summary(
+        rows=rows,
+        metrics=metrics,
+        center=_center_figures(records, chosen, shown) if boxes else {},
+        top1=mean_interval(100.0 * (rank < 1)),
+        top5=mean_interval(100.0 * (rank < 5)),
+        choosing=len(chosen),
+        reported=len(shown),
+        broken=len(np.union1d(choosing, reported)) - len(np.union1d(chosen, shown)),
+        baseline=str(cells[0]),
+    )
+
+
+def _figures(
+    grid: Grid, cells: list[Cell], scores: dict[Cell, _Scores], metrics: tuple[str, ...]
+) -> dict[Cell, dict[str, Figure]]:
+    """Return each cell's figures: itself, less the plain cell, less the same cell of the softmax branch."""
+    plain, found = cells[0], {cell: dict[str, Figure]() for cell in cells}
+    rivals = {cell: grid.same.get(cell.kind._replace(branch="softmax")) for cell in cells}
+    softmax = {cell: None if kind is None else Cell(kind, cell.normalization) for cell, kind in rivals.items()}
+    for metric in metrics:
+        asked = [(cell, other) for cell in cells for other in (None, plain, softmax[cell])]
+        asked = [(cell, other) for cell, other in asked if other != cell]
+        intervals = dict(zip(asked, _intervals(asked, scores, metric), strict=True))
+        for cell in cells:
+            found[cell][metric] = Figure(
+                intervals[cell, None],
+                intervals.get((cell, plain)),
+                intervals.get((cell, softmax[cell])) if softmax[cell] is not None else None,
+            )
+    return found
+
+
+def _intervals(asked: list[tuple[Cell, Cell | None]], scores: dict[Cell, _Scores], metric: str) -> list[Interval]:
+    """Return the intervals of cells, or of their differences to others, all from the same draws of photos."""
+    if metric != "PxAP":
+        values = [scores[cell].photos[metric] - (scores[other].photos[metric] if other else 0) for cell, other in asked]
+        return mean_intervals(np.stack(values, 1))
+    found = []
+    for cell, other in asked:
+        pixels, baseline = scores[cell].pixels, scores[other].pixels if other else None
+        assert pixels is not None
+        found.append(pooled_interval(pixels, average_precision, baseline=baseline, resamples=POOLED_RESAMPLES))
+    return found
+
+
+def _score(
+    records: NDArray[Any],
+    at: tuple[int, int],
+    chosen: NDArray[np.int64],
+    shown: NDArray[np.int64],
+    boxes: bool,
+    masks: bool,
+) -> _Scores:
+    photos: dict[str, NDArray[np.float64]] = {}
+    thresholds: dict[str, float] = {}
+    if boxes:
+        hits = []
+        for column, delta in enumerate(DELTAS):
+            cut = _best_cut(lambda rows, column=column: records["any"][rows, *at, column], chosen)  # type: ignore[misc]
+            thresholds[f"MaxBoxAccV2 at {delta:g}"] = cut / (CUTS - 1)
+            hits.append(_column(records["any"][shown, *at, column], cut))
+        photos["MaxBoxAccV2"] = 100 * np.mean(hits, 0)
+        cut = _best_cut(lambda rows: records["largest"][rows, *at], chosen)
+        thresholds["MaxBoxAcc"] = cut / (CUTS - 1)
+        photos["MaxBoxAcc"] = 100 * _column(records["largest"][shown, *at], cut)
+        known = records["fixed"][shown, *at] >= 0.5
+        rank = records["rank"][shown]
+        photos["GT-known Loc"] = 100.0 * known
+        photos["Top-1 Loc"] = 100.0 * (known & (rank < 1))
+        photos["Top-5 Loc"] = 100.0 * (known & (rank < 5))
+        photos["best IoU"] = 100.0 * records["best"][shown, *at].astype(np.float64)
+        photos["pointing"] = 100.0 * records["peak"][shown, *at].astype(np.float64)
+    if masks:
+        cut = best_mask_cut(records["pixels"][chosen, *at])
+        thresholds["mask IoU"] = cut / 1000
+        ious = mask_ious(records["pixels"][shown, *at])[:, cut]
+        photos["mask IoU"] = 100 * ious[~np.isnan(ious)]
+    return _Scores(photos, thresholds, records["pixels"][shown, *at] if masks else None)
+
+
+def _best_cut(read: Callable[[NDArray[np.int64]], NDArray[np.uint8]], rows: NDArray[np.int64]) -> int:
+    """Return the cut that most of ``rows`` reach; of equals the lowest."""
+    counts = np.zeros(CUTS, dtype=np.int64)
+    for start in range(0, len(rows), CHUNK):
+        counts += unpack(read(rows[start : start + CHUNK])).sum(0, dtype=np.int64)
+    return int(counts.argmax())
+
+
+def _column(bits: NDArray[np.uint8], cut: int) -> NDArray[np.float64]:
+    return ((bits[:, cut // 8] >> (7 - cut % 8)) & 1).astype(np.float64)
+
+
+def _center_figures(records: NDArray[Any], chosen: NDArray[np.int64], shown: NDArray[np.int64]) -> dict[str, Interval]:
+    """Return the figures of a centre box of the area share that is best on ``chosen``, metric by metric."""
+    there, here = records["center"][chosen], records["center"][shown]
+    best = [int((there >= delta).mean(0).argmax()) for delta in DELTAS]
+    half = int((there >= 0.5).mean(0).argmax())
+    rank = records["rank"][shown]
+    known = here[:, half] >= 0.5
+    return {
+        "MaxBoxAccV2": mean_interval(
+            100 * np.mean([here[:, share] >= delta for share, delta in zip(best, DELTAS, strict=True)], 0)
+        ),
+        "MaxBoxAcc": mean_interval(100.0 * known),
+        "GT-known Loc": mean_interval(100.0 * known),
+        "Top-1 Loc": mean_interval(100.0 * (known & (rank < 1))),
+        "Top-5 Loc": mean_interval(100.0 * (known & (rank < 5))),
+        "best IoU": mean_interval(100.0 * here.max(1).astype(np.float64)),
+    }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dualcam.metrics.bootstrap import mean_interval, paired_difference, pooled_interval
+from dualcam.metrics.bootstrap import mean_interval, mean_intervals, paired_difference, pooled_interval
 from dualcam.metrics.pixel_ap import BINS, average_precision
 
 
@@ -22,6 +22,15 @@ def test_the_interval_is_that_of_resampled_items() -> None:
     means = [values[generator.integers(0, 200, 200)].mean() for _ in range(4000)]
     interval = mean_interval(values, resamples=4000)
     np.testing.assert_allclose([interval.low, interval.high], np.percentile(means, (2.5, 97.5)), atol=0.015)
+
+
+def test_columns_are_alone_as_together() -> None:
+    values = np.random.default_rng(5).random((40, 3))
+    for column, together in zip(values.T, mean_intervals(values), strict=True):
+        alone = mean_interval(column)
+        assert together.n == alone.n
+        np.testing.assert_allclose([together.mean, together.low, together.high], [alone.mean, alone.low, alone.high])
+    assert np.isnan([interval.low for interval in mean_intervals(np.zeros((0, 3)))]).tolist() == [True] * 3
 
 
 def test_pairing_removes_what_is_common() -> None:

@@ -36,12 +36,19 @@ def mean_interval(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 
 
     Items are drawn with replacement, whole: for a paired comparison pass one difference per item. N = 0 gives NaN.
     """
+    return mean_intervals(np.asarray(values, dtype=np.float64)[:, None], resamples=resamples, seed=seed)[0]
+
+
+def mean_intervals(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Interval]:
+    """Return `mean_interval` of each column of ``values`` [N, K], all from the same draws of items."""
     items = np.asarray(values, dtype=np.float64)
-    if not len(items):
-        return Interval(float("nan"), float("nan"), float("nan"), 0)
-    means = np.concatenate([draws @ items for draws in _draws(len(items), resamples, seed)]) / len(items)
-    low, high = np.percentile(means, LEVELS)
-    return Interval(float(items.mean()), float(low), float(high), len(items))
+    count = len(items)
+    if not count:
+        return [Interval(float("nan"), float("nan"), float("nan"), 0)] * items.shape[1]
+    means = np.concatenate([draws.astype(np.float64) @ items for draws in _draws(count, resamples, seed)]) / count
+    low, high = np.percentile(means, LEVELS, axis=0)
+    here = items.mean(0)
+    return [Interval(float(here[k]), float(low[k]), float(high[k]), count) for k in range(items.shape[1])]
 
 
 def paired_difference(ours: ArrayLike, baseline: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:

@@ -29,7 +29,8 @@ from dualcam.explainer import check_options, explain_forward, run_model
 from dualcam.heatmap import normalize
 from dualcam.localize import find_boxes, iou
 from dualcam.metrics.bootstrap import mean_interval
-from dualcam.metrics.box_accuracy import DELTAS, best_ious
+from dualcam.metrics.box_curve import box_curve, cuts_of, quantize
+from dualcam.metrics.localization import count_hits, v2_scores
 from dualcam.model import DualBranch
 from dualcam.training.report import TerminalReporter
 from dualcam.training.settings import TrainingSettings
@@ -97,8 +98,7 @@ class Cell:
 
     def box_hits(self, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return per image [N] its share of IoU levels reached, at each level's best threshold on ``chosen``."""
-        hits = [self.ious[:, (self.ious[chosen] >= delta).mean(0).argmax()] >= delta for delta in DELTAS]
-        return np.asarray(np.mean(hits, axis=0))
+        return v2_scores(self.ious, count_hits(self.ious[chosen]).best())
 
     def top1_hits(self, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return Top-1 Loc per image [N]; its threshold is fixed, so ``chosen`` does not matter."""
@@ -155,7 +155,7 @@ def measure(model: DualBranch, dataset: Dataset, boxes: list[list[list[float]]])
                     for how in NORMALIZATIONS:
                         index = names.index((branch, sign, how))
                         heat = normalize(values, how[1], percentile=how[2])
-                        ious[index].append(best_ious(heat, boxes[i], THRESHOLDS))
+                        ious[index].append(best_ious(heat, boxes[i]))
                         hits[index].append(float(correct and top_box_hits(heat, boxes[i])))
     cells = [Cell(b, s, n[0], np.array(ious[k]), np.array(hits[k])) for k, (b, s, n) in enumerate(names)]
     zero = "; ".join(
@@ -164,6 +164,12 @@ def measure(model: DualBranch, dataset: Dataset, boxes: list[list[list[float]]])
         for branch, rows in above.items()
     )
     return cells, f"what zero means, n = {len(dataset)}: {zero}"
+
+
+def best_ious(heat: NDArray[np.float32], truth: list[list[float]]) -> NDArray[np.float64]:
+    """Return the best IoU of any component's box with any true box at each of `THRESHOLDS`."""
+    levels = quantize(heat)
+    return box_curve(levels, cuts_of(levels, THRESHOLDS), np.array(truth), mode="clean", largest=False).any
 
 
 def top_box_hits(heat: NDArray[np.float32], truth: list[list[float]]) -> bool:

@@ -79,12 +79,23 @@ def layouts() -> list[Any]:
     return sorted(modules, key=lambda module: int(module.PRIORITY))
 
 
+def find_layout(path: str | PathLike[str]) -> tuple[Path, Any]:
+    """Return the folder and the layout module that recognizes it; raises `DataError` naming the layouts there are."""
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; expected one of\n{_known()}")
+    for layout in layouts():
+        if layout.recognizes(root):
+            return root, layout
+    raise DataError(f"{root} has no layout that dualcam knows; expected one of\n{_known()}")
+
+
 def open_dataset(path: str | PathLike[str], split: str | None = None) -> Dataset:
     """Read the dataset in ``path``; ``split`` defaults to "train" where the layout has splits.
 
     Raises `DataError` where the folder does not exist, no layout recognizes it, or it holds no photos.
     """
-    root, layout = _layout(path)
+    root, layout = find_layout(path)
     dataset: Dataset = layout.read(root, split)
     if not len(dataset):
         raise DataError(f"{root} (split {dataset.split!r}) holds no photos")
@@ -93,7 +104,7 @@ def open_dataset(path: str | PathLike[str], split: str | None = None) -> Dataset
 
 def splits(path: str | PathLike[str]) -> list[str]:
     """Return the names of the splits in ``path``; empty where the layout has none."""
-    root, layout = _layout(path)
+    root, layout = find_layout(path)
     names: list[str] = layout.splits(root)
     return names
 
@@ -151,16 +162,6 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Datase
 
 def _last(split: str) -> str:
     return split.rpartition("/")[2]
-
-
-def _layout(path: str | PathLike[str]) -> tuple[Path, Any]:
-    root = Path(path).expanduser()
-    if not root.is_dir():
-        raise DataError(f"{root} is not a folder; expected one of\n{_known()}")
-    for layout in layouts():
-        if layout.recognizes(root):
-            return root, layout
-    raise DataError(f"{root} has no layout that dualcam knows; expected one of\n{_known()}")
 
 
 def _known() -> str:

@@ -41,7 +41,7 @@ def read(root: Path, split: str | None) -> Dataset:
     photos, labels, boxes = [], [], []
     for number, record in enumerate(np.atleast_1d(_load(file, "annotations")), start=1):
         try:
-            *corners, label, photo = (record[field].item() for field in _FIELDS)
+            *corners, label, photo = (np.asarray(record[field]).item() for field in _FIELDS)
             x0, y0, x1, y1 = map(float, corners)
             label = int(label)
         except (ValueError, TypeError, AttributeError, IndexError):

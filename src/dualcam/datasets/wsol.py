@@ -124,7 +124,9 @@ def _read_sizes(file: Path, index: _Index) -> NDArray[np.int64] | None:
         row += len(names)
     if not row:
         return None
-    lacking = next((photo for photo, place in index.first.items() if not sizes[place, 0]), None)
+    lacking = None
+    if not sizes[:, 0].all():
+        lacking = next((photo for photo in index.ids if not sizes[index.first[photo], 0]), None)
     if lacking is not None:
         raise DataError(f"{file} states no size of {lacking!r}; add its line, or remove the file to do without sizes")
     return sizes

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,15 @@ def test_an_id_twice_in_a_split(tmp_path: Path) -> None:
     assert (problem.kind, problem.photo) == ("repeated id", PHOTO)
 
 
+def test_lists_that_disagree(tmp_path: Path) -> None:
+    wsol.write(tmp_path)
+    change(tmp_path, "image_ids", PHOTO, "other.jpg")
+    assert [(problem.kind, problem.photo) for problem in found(tmp_path)] == [
+        ("photo without label", "other.jpg"),
+        ("photo not listed", PHOTO),
+    ]
+
+
 def test_a_leak_between_train_and_test_and_a_duplicate(tmp_path: Path) -> None:
     wsol.write(tmp_path)
     shutil.copy(tmp_path / "000.Bird/Bird_train_0.jpg", tmp_path / PHOTO)
@@ -111,9 +122,8 @@ def test_a_leak_between_train_and_test_and_a_duplicate(tmp_path: Path) -> None:
 
 def test_one_photo_in_two_splits_is_found_without_opening(tmp_path: Path) -> None:
     wsol.write(tmp_path)
-    change(tmp_path, "class_labels", f"{PHOTO},0", "000.Bird/Bird_train_0.jpg,0")
-    change(tmp_path, "localization", PHOTO, "000.Bird/Bird_train_0.jpg")
-    change(tmp_path, "image_sizes", PHOTO, "000.Bird/Bird_train_0.jpg")
+    for file in ("class_labels", "localization", "image_sizes", "image_ids"):
+        change(tmp_path, file, PHOTO, "000.Bird/Bird_train_0.jpg")
     for opening in (True, False):
         assert only(found(tmp_path, open_photos=opening)).kind == "photo in several splits"
 
@@ -226,4 +236,14 @@ def test_mistakes_of_the_user(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     (tmp_path / "file").write_text("")
     assert run(["data", "check", str(tmp_path), "--json", str(tmp_path / "file" / "found.json")]) == 2
     assert "can not be written" in capsys.readouterr().err
-    assert run(["data", "check", str(tmp_path), "--workers", "-1"]) == 2
+    assert run(["data", "check", str(tmp_path), "--workers", "0"]) == 2
+
+
+def test_the_check_does_without_torch(tmp_path: Path) -> None:
+    """The check of a million photos should not begin with half a gigabyte."""
+    wsol.write(tmp_path)
+    script = (
+        "import sys\nfrom dualcam.cli.main import run\n"
+        f"assert run(['data', 'check', {str(tmp_path)!r}]) == 0\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,9 +1,12 @@
 """Formats for data of one's own: boxes.csv, COCO, Pascal VOC, folders of masks."""
 
+import csv
 import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dualcam.datasets import Dataset, open_dataset, splits
 from dualcam.errors import DataError
@@ -81,6 +84,35 @@ def test_boxes_csv_names_a_malformed_line(tmp_path: Path, row: str) -> None:
     lines(path, [*good[:2], "", row, *good[2:]])
     with pytest.raises(DataError, match=r"boxes.csv, line 4: expected"):
         open_dataset(tmp_path)
+
+
+EMPTY: list[list[int | str]] = [[""] * 4]
+words = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=9)
+edges = st.tuples(*[st.integers(0, 99)] * 4).map(
+    lambda e: [min(e[0], e[2]), min(e[1], e[3]), max(e[0], e[2]), max(e[1], e[3])]
+)
+
+
+@given(
+    photos=st.dictionaries(words, st.tuples(words, st.lists(edges, max_size=3)), min_size=1, max_size=5), data=st.data()
+)
+def test_what_is_written_to_boxes_csv_is_read(
+    tmp_path: Path, photos: dict[str, tuple[str, list[list[int | str]]]], data: st.DataObject
+) -> None:
+    rows = [
+        [path, name, *map(str, box)] for path, (name, found) in photos.items() for box in (found if found else EMPTY)
+    ]
+    with (tmp_path / "boxes.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator=data.draw(st.sampled_from(["\n", "\r\n"])))
+        writer.writerows([["path", "name", "x0", "y0", "x1", "y1"], *rows])
+    dataset = open_dataset(tmp_path)
+    assert dataset.paths == tuple(photos)
+    assert dataset.class_names is not None
+    assert [dataset.class_names[label] for label in dataset.labels] == [name for name, _ in photos.values()]
+    if any(found for _, found in photos.values()):
+        assert boxes(dataset) == [found for _, found in photos.values()]
+    else:
+        assert dataset.boxes is None
 
 
 def test_boxes_csv_names_columns_that_are_lacking(tmp_path: Path) -> None:

@@ -39,10 +39,8 @@ def check(
     from rich.console import Console
 
     from dualcam.data.check import Check
-    from dualcam.data.stream import check_work
     from dualcam.progress import progress_bar
 
-    check_work(1, workers)
     work = Check(path, open_photos=photos, workers=workers, max_megapixels=max_megapixels)
     counts: Counter[Key] = Counter()
     examples: dict[Key, list[str]] = {}

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ from dualcam import datasets
 from dualcam.data.check_photo import Look, box_findings, glance, look
 from dualcam.data.photos import MAX_MEGAPIXELS
 from dualcam.datasets import Dataset
-from dualcam.errors import DataError
+from dualcam.errors import ChoiceError, DataError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -73,6 +73,8 @@ class Check:
         workers: int = 2,
         max_megapixels: float = MAX_MEGAPIXELS,
     ) -> None:
+        if workers < 1:
+            raise ChoiceError(f"workers must be at least 1; got {workers}")
         self.root, self.layout = datasets.find_layout(path)
         self.open_photos, self.workers, self.max_megapixels = open_photos, workers, max_megapixels
         self.photos: dict[str, int] = {}
@@ -93,6 +95,8 @@ class Check:
                 yield Problem("malformed", name or "all", "", str(error))
                 continue
             self.photos[dataset.split] = len(dataset)
+            for kind, photo, detail in getattr(self.layout, "disagreements", _none)(self.root, dataset.split):
+                yield Problem(kind, dataset.split, photo, detail)
             yield from _check_records(dataset)
             contents = np.zeros(len(dataset), dtype=np.uint64)
             yield from self._check_photos(dataset, contents, progress)
@@ -106,21 +110,26 @@ class Check:
     def _check_photos(
         self, dataset: Dataset, contents: NDArray[np.uint64], progress: "Progress | None"
     ) -> Iterator[Problem]:
-        advance: Callable[[], None] = lambda: None  # noqa: E731
+        advance: Callable[[int], None] = lambda _: None  # noqa: E731
         if progress is not None:
             advance = partial(progress.advance, progress.add_task(f"check {dataset.split}", total=len(dataset)))
 
         def examine(position: int) -> Look:
             return look(dataset, position, self.max_megapixels) if self.open_photos else glance(dataset, position)
 
-        with ThreadPoolExecutor(max(1, self.workers), thread_name_prefix="check") as pool:
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="check") as pool:
             for start in range(0, len(dataset), _CHUNK):
                 chunk = range(start, min(start + _CHUNK, len(dataset)))
                 for position, seen in zip(chunk, pool.map(examine, chunk), strict=True):
                     contents[position] = seen.digest
                     for one in seen.findings:
                         yield Problem(one.kind, dataset.split, dataset.paths[position], one.detail, one.note)
-                    advance()
+                advance(len(chunk))
+
+
+def _none(_root: Path, _split: str) -> Iterator[tuple[str, str, str]]:
+    """Stand in for layouts whose files can not disagree."""
+    return iter(())
 
 
 def _summary(dataset: Dataset, contents: NDArray[np.uint64]) -> _Split:

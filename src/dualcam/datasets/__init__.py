@@ -1,8 +1,9 @@
 """Datasets on disk: one file per layout, found by listing this folder.
 
 A layout is a module with ``PRIORITY`` (lower is asked first), ``recognizes(root) -> bool`` and
-``read(root, split) -> Dataset``; ``splits(root)`` lists what there is. The first line of its docstring tells users
-what it looks like. docs/datasets.md shows each as a tree.
+``read(root, split) -> Dataset``; ``splits(root)`` lists what there is. ``disagreements(root, split)``, which it need
+not have, tells `dualcam data check` where its files contradict each other. The first line of its docstring tells
+users what it looks like; docs/datasets.md shows each as a tree.
 """
 
 import hashlib

@@ -6,6 +6,7 @@ id,class; ``image_sizes.txt`` id,width,height; ``localization.txt`` id,x0,y0,x1,
 id,mask,ignore (ignore on the id's first line only). Sizes and localization may be empty or absent.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,14 @@ from dualcam.errors import DataError
 
 PRIORITY = 10
 LABELS = "class_labels.txt"
+IDS = "image_ids.txt"
 _LABEL_LINE = "'<photo>,<class index>'"
 _SIZE_LINE = "'<photo>,<width>,<height>' in whole pixels"
 _BOX_LINE = "'<photo>,x0,y0,x1,y1' with 0 <= x0 <= x1 and 0 <= y0 <= y1"
 _MASK_LINE = "'<photo>,<mask>,<ignore>', ignore on the photo's first line only"
 _UNKNOWN = f"a photo that {LABELS} lists"
 
-__all__ = ["PRIORITY", "numbered_lines", "read", "recognizes", "splits"]
+__all__ = ["PRIORITY", "disagreements", "numbered_lines", "read", "recognizes", "splits"]
 
 
 def recognizes(root: Path) -> bool:
@@ -68,6 +70,19 @@ def read(root: Path, split: str | None) -> Dataset:
     paths = tuple(prefix + photo for photo in ids) if prefix else tuple(ids)
     classes = int(labels.max()) + 1 if len(labels) else 0
     return Dataset(root, name, paths, labels, classes, None, sizes, boxes, masks)
+
+
+def disagreements(root: Path, split: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (kind, id, detail) where ``image_ids.txt``, if there is one, and ``class_labels.txt`` list other photos."""
+    home = root / "metadata" / split
+    if not (home / IDS).is_file():
+        return
+    listed = {photo for _, photo in numbered_lines(home / IDS)}
+    labelled = set(_read_labels(home / LABELS)[0])
+    for photo in sorted(listed - labelled):
+        yield "photo without label", photo, f"in {IDS}, not in {LABELS}"
+    for photo in sorted(labelled - listed):
+        yield "photo not listed", photo, f"in {LABELS}, not in {IDS}"
 
 
 class _Index:

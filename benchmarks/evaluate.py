@@ -67,7 +67,7 @@ def main(
     found: dict[str, list[float]] = {"plain forward": [], "evaluation": []}
     for round_ in range(rounds + 1):
         start = time.process_time()
-        for batch in ready.split(BATCH):
+        for batch in torch.split(ready, BATCH):
             wrapped.classifier(batch)
         middle = time.process_time()
         with tempfile.TemporaryDirectory() as folder, Progress(disable=True) as progress:

@@ -111,8 +111,8 @@ def test_shards_add_up(records: NDArray[Any], tmp_path: Path) -> None:
     run = {"settings": {"a": 1}}
     for shard in (EVEN, ODD):
         part = Records(tmp_path / "two", run, records.dtype, COUNT)
-        for photo in shard:
-            part.put(int(photo), records[photo])
+        for photo in shard.tolist():
+            part.put(photo, records[photo])
     whole = Records(tmp_path / "one", run, records.dtype, COUNT)
     for photo in range(COUNT):
         whole.put(photo, records[photo])

@@ -20,77 +20,131 @@ Floats = NDArray[np.float64]
 
 
 @helper
-def row_basins(levels: Levels) -> tuple[Ints, Ints]:
-    """Return the first column of each basin, in reading order, and where each row's basins begin [H + 1]."""
+def row_basins(levels: Levels) -> tuple[Ints, Ints, Ints]:
+    """Return first column and peak of each basin, in reading order, and where each row's basins begin [H + 1]."""
     height, width = levels.shape
     start = np.empty(height * (width // 2 + 1), np.int32)
+    peak = np.empty(height * (width // 2 + 1), np.int32)
     offset = np.empty(height + 1, np.int32)
     count = 0
     for y in range(height):
         row = levels[y]
         offset[y] = count
         start[count] = 0
-        count += 1
         falling = False
-        before = row[0]
+        before = top = row[0]
         for x in range(1, width):
             here = row[x]
-            start[count] = x  # kept where a valley ends here
-            count += falling and here > before
+            if falling and here > before:
+                peak[count] = top
+                count += 1
+                start[count] = x
+                top = here
             falling = (here < before) or (falling and here == before)
+            top = max(top, here)
             before = here
+        peak[count] = top
+        count += 1
     offset[height] = count
-    return start[:count], offset
+    return start[:count], peak[:count], offset
 
 
 @helper
-def highest_contact(upper: Levels, lower: Levels, first: int, last: int, shift: int) -> int:
-    """Return the maximum of min(upper[x], lower[x + shift]) over ``first`` <= x < ``last``; 0 where there is none."""
+def highest(row: Levels, first: int, last: int) -> int:
+    """Return the maximum of row[first:last], 0 of nothing."""
     found = np.uint16(0)
-    if last > first:
-        a, b = upper[first:last], lower[first + shift : last + shift]
-        for i in range(len(a)):
-            found = max(found, min(a[i], b[i]))
+    if last - first < 16:
+        for x in range(first, last):
+            found = max(found, row[x])
+    else:
+        part = row[first:last]  # counted from 0 the loop becomes vector code
+        for i in range(len(part)):
+            found = max(found, part[i])
     return int(found)
 
 
 @helper
+def contacts(upper: Levels, lower: Levels, below: Levels, fall: Levels, rise: Levels, joint: Levels) -> None:
+    """Fill in the levels at which pixels of two rows meet: in one column, from x down to x + 1, from x up to x + 1.
+
+    ``joint`` is the highest of the three.
+    """
+    a, b, c, d = upper[:-1], upper[1:], lower[:-1], lower[1:]
+    for x in range(len(a)):
+        below[x], fall[x], rise[x] = min(a[x], c[x]), min(a[x], d[x]), min(b[x], c[x])
+        joint[x] = max(below[x], fall[x], rise[x])
+    below[len(a)] = min(upper[-1], lower[-1])
+
+
+@helper
 def edges(levels: Levels, start: Ints, offset: Ints, diagonal: bool) -> tuple[Ints, Ints, Ints]:
-    """Return level and both basins of every edge above level 0; ``diagonal``: 8- instead of 4-connected."""
+    """Return level and both basins of edges above level 0 that join all there is to join.
+
+    ``diagonal``: 8- instead of 4-connected. Two contacts of adjacent rows that follow on another and the edge inside of
+    a row that closes their triangle: the lowest of such three, of equals the last, joins nothing new and is left out.
+    """
     height, width = levels.shape
-    found = np.empty((3, 3 * len(start)), np.int32)
-    count = 0
+    inner = len(start) - height
+    room = inner + 2 * len(start)
+    level, left, right = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
+    below, fall = np.zeros(width, np.uint16), np.zeros(width, np.uint16)
+    rise, joint = np.zeros(width, np.uint16), np.zeros(width, np.uint16)
     for y in range(height):
         for i in range(offset[y] + 1, offset[y + 1]):
-            found[0, count], found[1, count], found[2, count] = levels[y, start[i] - 1], i - 1, i
-            count += found[0, count] > 0
-        if y + 1 == height:
-            break
-        upper, lower = levels[y], levels[y + 1]
+            level[i - y - 1], left[i - y - 1], right[i - y - 1] = levels[y, start[i] - 1], i - 1, i
+    needed = np.ones(room, np.uint8)
+    count = inner
+    for y in range(height - 1):
+        contacts(levels[y], levels[y + 1], below, fall, rise, joint)
+        if not diagonal:
+            joint[:] = below
         i, j = offset[y], offset[y + 1]
+        closing = -1
         while True:
             p, r = start[i], start[j]
             q = start[i + 1] if i + 1 < offset[y + 1] else width
             s = start[j + 1] if j + 1 < offset[y + 2] else width
-            level = highest_contact(upper, lower, max(p, r), min(q, s), 0)
+            first, last = max(p, r), min(q, s)
+            found = max(highest(joint, first, last - 1), int(below[last - 1]))
             if diagonal:
-                level = max(level, highest_contact(upper, lower, max(p, r - 1), min(q, s - 1), 1))
-                level = max(level, highest_contact(upper, lower, max(p, r + 1), min(q, s + 1), -1))
-            found[0, count], found[1, count], found[2, count] = level, i, j
-            count += level > 0
+                if p < r:
+                    found = max(found, int(fall[r - 1]))
+                elif r < p:
+                    found = max(found, int(rise[p - 1]))
+                if q < s:
+                    found = max(found, int(fall[q - 1]))
+                elif s < q:
+                    found = max(found, int(rise[s - 1]))
+            level[count], left[count], right[count] = found, i, j
+            if closing >= 0:
+                needed[lowest(level, closing, count)] = 0
+            count += 1
             if q == width and s == width:
                 break
             if q == s and diagonal:  # of two crossing contacts the lower one joins nothing new
-                fall = min(upper[q - 1], lower[q])
-                rise = min(upper[q], lower[q - 1])
-                if fall >= rise:
-                    found[0, count], found[1, count], found[2, count] = fall, i, j + 1
-                else:
-                    found[0, count], found[1, count], found[2, count] = rise, i + 1, j
-                count += found[0, count] > 0
+                turn = int(fall[q - 1] < rise[q - 1])
+                level[count], left[count], right[count] = max(fall[q - 1], rise[q - 1]), i + turn, j + 1 - turn
+                needed[lowest(level, i - y if turn else j - y - 1, count)] = 0
+                count += 1
+                closing = j - y - 1 if turn else i - y
+            elif q == s:
+                closing = -1
+            else:
+                closing = i - y if q < s else j - y - 1
             i += q <= s
             j += s <= q
-    return found[0, :count], found[1, :count], found[2, :count]
+    kept = 0
+    for k in range(count):
+        level[kept], left[kept], right[kept] = level[k], left[k], right[k]
+        kept += needed[k] and level[k] > 0
+    return level[:kept], left[:kept], right[:kept]
+
+
+@helper
+def lowest(level: Ints, closing: int, last: int) -> int:
+    """Return which edge of ``closing``, ``last`` - 1 and ``last`` is the lowest, of equals the last one."""
+    found = last - 1 if level[last - 1] < level[last] else last
+    return closing if level[closing] < level[found] else found
 
 
 @helper
@@ -158,22 +212,18 @@ def grow(levels: Levels, top: int, diagonal: bool) -> tuple[Ints, Ints, Ints, In
     stays (the higher one), component that ends. Then each basin's first column, the rows' ``offset`` and the level at
     which each basin appears, which is its number as a component too.
     """
-    start, offset = row_basins(levels)
+    start, born, offset = row_basins(levels)
     edge_level, left, right = edges(levels, start, offset, diagonal)
     peak_level, basin, column = column_peaks(levels, start, offset)
     nodes, joints = len(start), len(edge_level)
     level = np.concatenate((edge_level, peak_level))
     order = by_level(level, top)
-    born = np.empty(nodes, np.int32)
-    box = np.empty((nodes, 4), np.int32)
+    parent = np.arange(nodes).astype(np.int32)
+    live = np.empty((nodes, 8), np.int32)  # as a state, but for the level where this box began in place of its cuts
     for y in range(len(levels)):
         for i in range(offset[y], offset[y + 1]):
-            end = start[i + 1] if i + 1 < offset[y + 1] else levels.shape[1]
-            born[i] = highest_contact(levels[y], levels[y], start[i], end, 0)
-            box[i, 0], box[i, 1], box[i, 2], box[i, 3] = levels.shape[1], y, -1, y
-    parent = np.arange(nodes).astype(np.int32)
-    first = parent.copy()
-    since = born.copy()
+            live[i, 0], live[i, 1], live[i, 2], live[i, 3] = i, i, 0, born[i]
+            live[i, 4], live[i, 5], live[i, 6], live[i, 7] = levels.shape[1], y, -1, y
     states = np.empty((3 * nodes + len(peak_level), 8), np.int32)
     merges = np.empty((nodes, 3), np.int32)
     count = merged = 0
@@ -188,30 +238,30 @@ def grow(levels: Levels, top: int, diagonal: bool) -> tuple[Ints, Ints, Ints, In
             merges[merged, 0], merges[merged, 1], merges[merged, 2] = now, a, b
             merged += 1
             parent[b] = a
-            count = record(states, count, b, first[b], since, now, box)
-            x0, y0, x1, y1, head = box[b, 0], box[b, 1], box[b, 2], box[b, 3], first[b]
-            since[b] = 0
+            count = record(states, count, live, b, now)
+            x0, y0, x1, y1, head = live[b, 4], live[b, 5], live[b, 6], live[b, 7], live[b, 1]
+            live[b, 3] = 0
         else:
             a = root_of(parent, basin[item - joints])
-            x0, y0, x1, y1, head = column[item - joints], box[a, 1], column[item - joints], box[a, 3], first[a]
-        if x0 < box[a, 0] or y0 < box[a, 1] or x1 > box[a, 2] or y1 > box[a, 3] or head < first[a]:
-            count = record(states, count, a, first[a], since, now, box)
-            box[a, 0], box[a, 1] = min(x0, box[a, 0]), min(y0, box[a, 1])
-            box[a, 2], box[a, 3] = max(x1, box[a, 2]), max(y1, box[a, 3])
-            first[a] = min(head, first[a])
-            since[a] = now
+            x0 = x1 = column[item - joints]
+            y0, y1, head = live[a, 5], live[a, 7], live[a, 1]
+        if x0 < live[a, 4] or y0 < live[a, 5] or x1 > live[a, 6] or y1 > live[a, 7] or head < live[a, 1]:
+            count = record(states, count, live, a, now)
+            live[a, 1], live[a, 3] = min(head, live[a, 1]), now
+            live[a, 4], live[a, 5] = min(x0, live[a, 4]), min(y0, live[a, 5])
+            live[a, 6], live[a, 7] = max(x1, live[a, 6]), max(y1, live[a, 7])
     for a in range(nodes):
-        count = record(states, count, a, first[a], since, 0, box)
+        count = record(states, count, live, a, 0)
     return states[:count], merges[:merged], start, offset, born
 
 
 @helper
-def record(states: Ints, count: int, component: int, first: int, since: Ints, now: int, box: Ints) -> int:
-    """Store the component's box with the cuts ``now`` to ``since`` - 1 if there are any; return the new count."""
-    if since[component] > now:
-        states[count, 0], states[count, 1] = component, first
-        states[count, 2], states[count, 3] = now, since[component] - 1
-        states[count, 4:] = box[component]
+def record(states: Ints, count: int, live: Ints, node: int, now: int) -> int:
+    """Store the box of a component with the cuts since it began down to ``now``, if any; return the new count."""
+    if live[node, 3] > now:
+        for k in range(8):
+            states[count, k] = live[node, k]
+        states[count, 2], states[count, 3] = now, live[node, 3] - 1
         count += 1
     return count
 
@@ -297,7 +347,9 @@ def areas(
     for k in range(len(merges)):
         level, stays, ends = merges[k]
         if row[ends] != row[stays]:
-            table[row[stays], 1 : level + 1] += table[row[ends], 1 : level + 1]
+            there, here = table[row[stays], 1 : level + 1], table[row[ends], 1 : level + 1]
+            for cut in range(min(len(there), len(here))):
+                there[cut] += here[cut]
     return table, row
 
 

@@ -1,0 +1,91 @@
+"""What is annotated: photos, and their labels and true boxes where they are a dataset's."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualcam.annotation.agreement import TrueBoxes, Truth
+from dualcam.annotation.settings import LABELS
+from dualcam.data.stream import find_photos
+from dualcam.datasets import Dataset, find_layout, open_dataset
+from dualcam.errors import ChoiceError, DataError
+from dualcam.evaluation.photos import match_labels
+from dualcam.model import DualBranch
+from dualcam.targets import Classes
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Photos to annotate.
+
+    ``classes`` are asked of each photo, or, where None, the class index in ``labels`` (by path as in ``photos``).
+    ``root`` is the dataset's folder; ``truth`` its boxes by absolute path. ``told`` says what was matched, if it
+    needs to be said.
+    """
+
+    photos: tuple[str, ...]
+    classes: Classes
+    labels: dict[str, int] | None
+    root: Path | None
+    truth: Truth | None
+    told: str | None
+
+
+def open_inputs(given: Sequence[str], classes: Sequence[str], split: str | None, skip: Path) -> list[str] | Dataset:
+    """Return the dataset that ``given`` names, or the photos it names.
+
+    One folder with a layout of `dualcam.datasets` is a dataset. If no labels are asked for, a folder without true
+    boxes and without ``split`` is searched for photos as any other. What a search finds below ``skip`` is left out.
+    """
+    if len(given) == 1 and Path(given[0]).expanduser().is_dir():
+        by_labels = not classes or tuple(classes) == (LABELS,)
+        try:
+            find_layout(given[0])
+        except DataError:
+            if split is not None or (classes and by_labels):
+                raise
+            return find_photos(given, skip=skip)
+        dataset = open_dataset(given[0], split)
+        if by_labels or split is not None or dataset.boxes is not None:
+            return dataset
+    if split is not None:
+        raise ChoiceError(f"--split {split} needs one dataset folder; got {' '.join(given)}")
+    return find_photos(given, skip=skip)
+
+
+def make_inputs(model: DualBranch, photos: Sequence[str] | Dataset, classes: Sequence[str]) -> Inputs:
+    """Return what to annotate with which classes; raises `DataError` where labels are not the model's classes."""
+    by_labels = tuple(classes) == (LABELS,)
+    asked = list(classes) or ["top1"]
+    chosen: Classes = asked[0] if len(asked) == 1 and (asked[0] == "all" or asked[0][:3] == "top") else list(asked)
+    if not isinstance(photos, Dataset):
+        if by_labels:
+            raise ChoiceError(
+                "--classes labels needs one dataset folder, whose photos have labels; choose --classes top1"
+            )
+        return Inputs(tuple(photos), chosen, None, None, None, None)
+    paths = tuple(str(photos.root / path) for path in photos.paths)
+    truth = None
+    if photos.boxes is not None:
+        truth = TrueBoxes(photos, map(os.path.abspath, paths))
+    if classes and not by_labels:
+        return Inputs(paths, chosen, None, photos.root, truth, None)
+    try:
+        labels = match_labels(model, photos).tolist()
+    except DataError as error:
+        raise DataError(
+            f"{error}; or let the model choose: --classes top1; or, if these folders are no classes, name the photos "
+            f"by a glob: '{photos.root}/**/*.jpg'"
+        ) from error
+    return Inputs(
+        paths, None, dict(zip(paths, labels, strict=True)), photos.root, truth, _matched_by_index(model, photos)
+    )
+
+
+def _matched_by_index(model: DualBranch, dataset: Dataset) -> str | None:
+    """Return what a user should look at where names differ and indices were trusted."""
+    ours, theirs = model.class_names, dataset.class_names
+    if ours is None or theirs is None or {name.lower() for name in theirs} <= {name.lower() for name in ours}:
+        return None
+    return f"classes are matched by their order: {theirs[0]} = {ours[0]}, {theirs[-1]} = {ours[len(theirs) - 1]}"

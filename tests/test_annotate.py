@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from dualcam.annotate import Summary, annotate
 from dualcam.annotation import Annotation, ClassRegions, Region, category_names, formats, rle
 from dualcam.annotation.agreement import as_table, judge, total
 from dualcam.annotation.formats import Stems
+from dualcam.annotation.inputs import match_classes
 from dualcam.annotation.ledger import Ledger
 from dualcam.annotation.regions import class_regions, find_regions
 from dualcam.annotation.settings import BoxSettings, ExportSettings
@@ -369,6 +371,38 @@ def test_classes_have_to_be_the_models(model: DualBranch, dataset: Dataset, tmp_
         run(model, ["a.png"], tmp_path / "out", classes=("labels",))
     with pytest.raises(ClassNotFound, match="no class is called"):
         run(model, dataset, tmp_path / "out", classes=("heron",))
+
+
+def test_classes_match_by_name_or_by_order(model: DualBranch, dataset: Dataset) -> None:
+    def match(count: int, names: tuple[str, ...] | None) -> tuple[list[int], str | None]:
+        indices, told = match_classes(model, Dataset(dataset.root, "all", (), dataset.labels[:0], count, names))
+        return indices.tolist(), told
+
+    assert match(2, ("Nothing", "copper")) == ([4, 0], None)
+    assert match(5, NAMES) == ([0, 1, 2, 3, 4], None)
+    assert match(3, None) == ([0, 1, 2], None)
+    indices, told = match(5, ("a", "b", "c", "d", "e"))
+    assert indices == [0, 1, 2, 3, 4] and told == "classes are matched by their order: a = copper, e = nothing"
+    with pytest.raises(DataError, match="1 of them are no class of the model, or several: crane; train"):
+        match(2, ("crane", "copper"))
+    with pytest.raises(DataError, match="has 6 classes, the model 5"):
+        match(6, None)
+
+
+@pytest.mark.parametrize("form", ["coco", "csv", "masks", "voc", "yolo"])
+def test_a_name_that_is_no_utf8(model: DualBranch, tmp_path: Path, form: str) -> None:
+    photo = tmp_path / "album" / os.fsdecode(b"caf\xe9.png")
+    try:
+        picture(photo, 0)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    out = tmp_path / "out"
+    for _ in range(2):
+        summary = run(model, [str(photo)], out, form, classes=("0",))
+        assert (summary.photos, summary.boxes) == (1, 1)
+        assert summary.file.exists()
+    if form == "yolo":
+        assert [path.resolve() for path in (out / "images").iterdir()] == [photo]
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dualcam.annotation.agreement import TrueBoxes, Truth
 from dualcam.annotation.settings import LABELS
 from dualcam.data.stream import find_photos
 from dualcam.datasets import Dataset, find_layout, open_dataset
 from dualcam.errors import ChoiceError, DataError
-from dualcam.evaluation.photos import match_labels
 from dualcam.model import DualBranch
 from dualcam.targets import Classes
 
@@ -71,21 +73,37 @@ def make_inputs(model: DualBranch, photos: Sequence[str] | Dataset, classes: Seq
         truth = TrueBoxes(photos, map(os.path.abspath, paths))
     if classes and not by_labels:
         return Inputs(paths, chosen, None, photos.root, truth, None)
-    try:
-        labels = match_labels(model, photos).tolist()
-    except DataError as error:
-        raise DataError(
-            f"{error}; or let the model choose: --classes top1; or, if these folders are no classes, name the photos "
-            f"by a glob: '{photos.root}/**/*.jpg'"
-        ) from error
-    return Inputs(
-        paths, None, dict(zip(paths, labels, strict=True)), photos.root, truth, _matched_by_index(model, photos)
-    )
+    matched, told = match_classes(model, photos)
+    labels = dict(zip(paths, matched[photos.labels].tolist(), strict=True))
+    return Inputs(paths, None, labels, photos.root, truth, told)
 
 
-def _matched_by_index(model: DualBranch, dataset: Dataset) -> str | None:
-    """Return what a user should look at where names differ and indices were trusted."""
+def match_classes(model: DualBranch, dataset: Dataset) -> tuple[NDArray[np.int64], str | None]:
+    """Return the model's class index for each class of the dataset, and what a user should look at, if anything.
+
+    Classes match by name where each name of the data is that of exactly one class of the model, else by index where
+    both have as many, or the data has no names. Raises `DataError`.
+    """
     ours, theirs = model.class_names, dataset.class_names
-    if ours is None or theirs is None or {name.lower() for name in theirs} <= {name.lower() for name in ours}:
-        return None
-    return f"classes are matched by their order: {theirs[0]} = {ours[0]}, {theirs[-1]} = {ours[len(theirs) - 1]}"
+    by_index = np.arange(dataset.classes)
+    if theirs is None and dataset.classes <= model.classes:
+        return by_index, None
+    places: dict[str, list[int]] = {}
+    for index, name in enumerate(ours or ()):
+        places.setdefault(name.lower(), []).append(index)
+    unknown = [name for name in theirs or () if len(places.get(name.lower(), ())) != 1]
+    if theirs is not None and (not unknown or theirs == ours):
+        return by_index if theirs == ours else np.array([places[name.lower()][0] for name in theirs]), None
+    if dataset.classes == model.classes:
+        told = "classes are matched by their order"
+        return by_index, told if not (
+            ours and theirs
+        ) else f"{told}: {theirs[0]} = {ours[0]}, {theirs[-1]} = {ours[-1]}"
+    what = (
+        f"{len(unknown)} of them are no class of the model, or several: {', '.join(unknown[:3])}; " if unknown else ""
+    )
+    raise DataError(
+        f"{dataset.root} has {dataset.classes} classes, the model {model.classes}; {what}train one for them: dualcam "
+        "train DATA --fit-head linear -o DIR; or let the model choose: --classes top1; or, if these folders are no "
+        f"classes, name the photos by a glob: '{dataset.root}/**/*.jpg'"
+    )

@@ -322,6 +322,8 @@ def test_min_score_and_format_need_no_second_run(
     summary = run(model, dataset, out, "masks", min_score=scores[2])
     assert (summary.photos, summary.boxes) == (6, 3)
     assert len(list((out / "masks").iterdir())) == 3, "masks of the earlier export are gone"
+    summary = run(model, dataset, out, "masks", min_score=scores[2], drop_empty=True)
+    assert (summary.photos, summary.boxes, summary.without_boxes) == (3, 3, 0)
     assert len(rows(run(model, dataset, out, "csv", min_score=1.0).file)) == 6
     assert {path.name for path in out.iterdir()} == {
         *("annotate.json", "annotations.jsonl", "summary.json", "boxes.csv", "masks.csv", "masks")

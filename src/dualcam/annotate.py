@@ -81,7 +81,7 @@ def annotate(
     ledger = Ledger(out, describe_run(model, settings, inputs), overwrite=overwrite)
     form = formats.get(export.format)
     ledger.claim(export.format, form.OUTPUTS)
-    loader = Loader(model.preprocessing, settings.fit, settings.max_megapixels)
+    loader = Loader(model.preprocessing, settings.fit, settings.max_megapixels, view=1)  # no panel is drawn
     with ledger:
         ledger.forget_errors(inputs.photos)
         todo = [photo for photo in inputs.photos if not ledger.is_done(photo)]
@@ -197,7 +197,9 @@ class _Kept:
             classes = tuple(
                 found if found.score >= self.export.min_score else replace(found, regions=()) for found in item.classes
             )
-            yield replace(item, photo=name_from(self.export.root, item.path, item.photo), classes=classes)
+            kept = replace(item, photo=name_from(self.export.root, item.path, item.photo), classes=classes)
+            if kept.boxes or not self.export.drop_empty:
+                yield kept
 
 
 def _export(model: DualBranch, ledger: Ledger, export: ExportSettings, inputs: Inputs, broken: int) -> Summary:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from dualcam import DualBranch
 from dualcam.annotation.ledger import Ledger
 from dualcam.cli import annotate as command
 from dualcam.cli.main import run
+from tests.conftest import ROOT
 
 MODEL = "builtin:efficientnet-lite0"
 Run = Callable[..., int]
@@ -285,3 +288,16 @@ def test_a_killed_run_continues(tmp_path: Path) -> None:
     assert after.startswith(before[: before.rfind(b"\n") + 1]), "finished photos are not annotated again"
     assert len({item["photo"] for item in lines(out)}) == len(lines(out)) == 60
     assert len(coco(out)["images"]) == 60
+
+
+def test_the_commands_of_the_docs_run(
+    annotate: Run, labelled: Path, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    album.rename(tmp_path / "photos")
+    text = (ROOT / "docs" / "annotate.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    dualcam annotate (.*)", text, flags=re.MULTILINE)
+    assert len(commands) == 3
+    for line in commands:
+        assert annotate(*shlex.split(line)) == 0, line
+    assert (tmp_path / "annotations" / "labels").is_dir() and coco(tmp_path / "annotations")["categories"]

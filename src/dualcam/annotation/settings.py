@@ -52,6 +52,9 @@ class ExportSettings:
     min_score: float = 0.0
     """Leave out boxes of classes whose softmax probability is lower."""
 
+    drop_empty: bool = False
+    """Leave photos without boxes out of the files; trainers take those that are listed for background."""
+
     root: Path | None = None
     """Folder that names of photos in the files start from (default: the dataset's; without one, names as given)."""
 

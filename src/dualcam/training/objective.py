@@ -77,7 +77,16 @@ def all_rows(features: Features) -> NDArray[np.int64]:
 
 
 def decay(head: Head, anchors: list[Tensor] | None) -> Tensor:
-    """Return half the squared distance of the head's parameters to ``anchors`` (None: to zero)."""
+    """Return half the squared distance of the head's weights to ``anchors`` (None: to zero).
+
+    Biases are free: they carry how common a class is, which is the data's to say.
+    """
     parameters = list(head.parameters())
-    others = anchors if anchors is not None else [torch.zeros((), device=p.device, dtype=p.dtype) for p in parameters]
-    return torch.stack([(p - a).square().sum() for p, a in zip(parameters, others, strict=True)]).sum() / 2
+    others = anchors if anchors is not None else [torch.zeros_like(p) for p in parameters]
+    pairs = zip(parameters, others, strict=True)
+    return torch.stack([(p - a).square().sum() for p, a in pairs if decays(p)]).sum() / 2
+
+
+def decays(parameter: Tensor) -> bool:
+    """Whether weight decay acts on ``parameter``: on matrices and kernels, not on biases and norms."""
+    return parameter.dim() > 1

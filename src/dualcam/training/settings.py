@@ -45,7 +45,7 @@ class TrainingSettings:
     """Nesterov momentum."""
 
     weight_decay: float = 5e-4
-    """Weight of half the squared distance to the anchor."""
+    """Weight of half the squared distance of the weights to the anchor; biases are free."""
 
     anchor: Anchor = "zero"
     """What weight decay pulls to: zero, or the start."""

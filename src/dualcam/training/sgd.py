@@ -1,6 +1,7 @@
 """Stochastic gradient descent with Nesterov momentum and a stepped learning rate: one epoch at a time."""
 
 from collections.abc import Callable
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from dualcam.errors import TrainingDiverged
 from dualcam.heads import Head
-from dualcam.training.objective import Task
+from dualcam.training.objective import Task, decays
 from dualcam.training.settings import TrainingSettings
 
 CHECK_EVERY = 20
@@ -21,14 +22,11 @@ class Sgd:
     def __init__(self, head: Head, task: Task, settings: TrainingSettings, device: torch.device, lr: float) -> None:
         self.head, self.task, self.settings, self.device, self.base_lr = head, task, settings, device, lr
         self.anchors = [p.detach().clone() for p in head.parameters()] if settings.anchor == "start" else None
-        # Decay towards the start is added to the gradient here; the optimizer's own knows only zero.
-        own_decay = settings.weight_decay if self.anchors is None else 0.0
         self.optimizer = torch.optim.SGD(
             head.parameters(),
             lr=lr,
             momentum=settings.momentum,
             nesterov=settings.momentum > 0,
-            weight_decay=own_decay,
             fused=True,
         )
 
@@ -86,11 +84,11 @@ class Sgd:
         self.optimizer.zero_grad()
         loss = self.task.loss(self.head, rows, features)
         torch.autograd.backward([loss])
-        if self.anchors is not None:
-            with torch.no_grad():
-                for parameter, anchor in zip(self._parameters(), self.anchors, strict=True):
-                    if parameter.grad is not None:
-                        parameter.grad.add_(parameter - anchor, alpha=self.settings.weight_decay)
+        with torch.no_grad():  # not the optimizer's own decay, which knows only zero, and spares no bias
+            for parameter, anchor in zip(self._parameters(), self.anchors or repeat(None)):  # noqa: B905
+                if parameter.grad is not None and decays(parameter) and self.settings.weight_decay:
+                    distance = parameter if anchor is None else parameter - anchor
+                    parameter.grad.add_(distance, alpha=self.settings.weight_decay)
         self.optimizer.step()
         return loss.detach()
 

@@ -3,8 +3,8 @@
     python benchmarks/wsol.py [--rounds 7] [--maps 5] [--skip-start]
 
 Maps are 224 x 224: bilinear from random 7 x 7 and 14 x 14, and uniform noise; one thread, rounds interleaved, the
-median of process CPU time. The OpenCV side finds each different cut's contours once, which is kinder than all 1001. Both give
-the same numbers, which is checked. The start is timed in fresh processes: with an empty cache, and after.
+median of process CPU time. The OpenCV side finds each different cut's contours once, which is kinder than all 1001.
+Both give the same numbers, which is checked. The start is timed in fresh processes: with an empty cache, and after.
 """
 
 import os

@@ -49,23 +49,21 @@ def box_curve(
     boxes = np.ascontiguousarray(truth, dtype=np.float64)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise TypeError(f"truth is [G, 4], XYXY; this is {list(boxes.shape)}")
-    ranks, position, count = _ranks(levels, np.asarray(cuts, dtype=np.int64))
+    ranks, position, count = _ranks(int(levels.max()), np.asarray(cuts, dtype=np.int64))
+    values = np.ascontiguousarray(levels, dtype=np.uint16)
     from dualcam.metrics.component_tree import run
 
-    curves = run(ranks, count, boxes, mode == "reference", largest)
+    curves = run(values, ranks, count, boxes, mode == "reference", largest)
     empty = _empty_box(boxes) if mode == "reference" else (0.0, 0.0)
-    values = [np.append(curve, value)[position] for curve, value in zip(curves, (*empty[:1], *empty), strict=True)]
-    return BoxCurve(*values) if largest else BoxCurve(values[0], np.empty(0), np.empty(0))
+    whole = [np.append(curve, value)[position] for curve, value in zip(curves, (*empty[:1], *empty), strict=True)]
+    return BoxCurve(*whole) if largest else BoxCurve(whole[0], np.empty(0), np.empty(0))
 
 
-def _ranks(
-    levels: NDArray[np.uint8] | NDArray[np.uint16], cuts: NDArray[np.int64]
-) -> tuple[NDArray[np.uint16], NDArray[np.int64], int]:
-    """Return levels as the number of different cuts below them, each cut's position among these, and their number.
+def _ranks(top: int, cuts: NDArray[np.int64]) -> tuple[NDArray[np.uint16], NDArray[np.int64], int]:
+    """Return for 0 to ``top`` the number of different cuts below, each cut's position among these, and their number.
 
     Only cuts that leave foreground count; the others' position is that number.
     """
-    top = int(levels.max())
     bounded = np.clip(cuts, -1, top) + 1
     wanted = np.zeros(top + 2, dtype=np.uint16)
     wanted[bounded] = 1
@@ -74,7 +72,7 @@ def _ranks(
     position = ranks[bounded].astype(np.int64) - 1
     count = int(ranks[-1])
     position[bounded == top + 1] = count
-    return ranks[levels], position, count
+    return ranks, position, count
 
 
 def _empty_box(truth: NDArray[np.float64]) -> tuple[float, float]:

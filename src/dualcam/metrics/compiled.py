@@ -24,8 +24,9 @@ def kernel(function: Callable[P, R], signature: str) -> Callable[P, R]:
     """Compile ``function`` for one ``signature``, or load it from the cache folder.
 
     The folder is ``$NUMBA_CACHE_DIR``, else ``$DUALCAM_CACHE/numba``, else ``dualcam/numba`` in the user's cache
-    folder. Where it is not there yet, a line on standard error says what the wait is for. A folder that can not be
-    written to costs every process the compilation, nothing else.
+    folder. Where it is not there yet, a line on standard error says what the wait is for. If that folder can not
+    be written to, numba tries its own places; without any, every process compiles anew. All helpers of a kernel are in
+    its file: changes elsewhere would not be noticed.
     """
     folder = _folder(Path(function.__code__.co_filename))
     if not any(folder.rglob("*.nbc")):

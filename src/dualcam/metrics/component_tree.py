@@ -354,6 +354,21 @@ def areas(
 
 
 @helper
+def largest_states(states: Ints, table: Ints, row: Ints, cuts: int, last: bool) -> Ints:
+    """Return for each cut the state of largest area; of equals the first in reading order, or the ``last``."""
+    winner = np.full(cuts, -1, np.int32)
+    area = np.full(cuts, -1, np.int32)
+    for k in range(len(states)):
+        mine = table[row[states[k, 0]]]
+        for cut in range(states[k, 2], states[k, 3] + 1):
+            if mine[cut + 1] < area[cut]:
+                continue
+            if mine[cut + 1] > area[cut] or (states[k, 1] > states[winner[cut], 1]) == last:
+                area[cut], winner[cut] = mine[cut + 1], k
+    return winner
+
+
+@helper
 def overlap(x0: int, y0: int, x1: int, y1: int, truth: Floats, pixel: float) -> tuple[float, float]:
     """Return the best IoU with any box of ``truth`` [G, 4] and that with the first; sides are x1 - x0 + ``pixel``."""
     best = first = 0.0
@@ -378,6 +393,17 @@ def box_of(state: Ints, height: int, width: int, pixel: float) -> tuple[int, int
 
 
 @helper
+def ranked(values: Levels, ranks: Levels) -> Levels:
+    """Return ranks[values]."""
+    height, width = values.shape
+    found = np.empty((height, width), np.uint16)
+    for y in range(height):
+        for x in range(width):
+            found[y, x] = ranks[values[y, x]]
+    return found
+
+
+@helper
 def ringed_complement(levels: Levels, cuts: int) -> Levels:
     """Return ``cuts`` + 1 - levels in a ring that is background at every cut."""
     height, width = levels.shape
@@ -389,12 +415,16 @@ def ringed_complement(levels: Levels, cuts: int) -> Levels:
     return found
 
 
-def curve(levels: Levels, cuts: int, truth: Floats, reference: bool, largest: bool) -> tuple[Floats, Floats, Floats]:
+def curve(
+    values: Levels, ranks: Levels, cuts: int, truth: Floats, reference: bool, largest: bool
+) -> tuple[Floats, Floats, Floats]:
     """Return for each cut [cuts] the best IoU of any box, and of the largest contour's with any box and the first.
 
-    ``levels`` [H, W] are ranks. ``reference``: corners as OpenCV's rectangles give them, sides count one more, and
-    holes have boxes too; a component is larger than another of its area where it is later in reading order.
+    ``ranks`` [max + 1] gives the level of each of ``values`` [H, W]. ``reference``: corners as OpenCV's rectangles give
+    them, sides count one more, and holes have boxes too; of components of equal area the last in reading order is the
+    largest, as in OpenCV's list. Area is that with holes filled in, so it is measured on the map without them.
     """
+    levels = ranked(values, ranks)
     height, width = levels.shape
     pixel = 1.0 if reference else 0.0
     any_box, main_box, main_first = np.zeros(cuts), np.zeros(cuts), np.zeros(cuts)
@@ -422,18 +452,11 @@ def curve(levels: Levels, cuts: int, truth: Floats, reference: bool, largest: bo
             states, merges, start, offset, born = grow(levels, cuts, True)
     if largest:
         table, row = areas(levels, cuts, merges, start, offset, born)
-        area = np.full(cuts, -1, np.int32)
-        head = np.zeros(cuts, np.int32)
-        for k in range(len(states)):
-            x0, y0, x1, y1 = box_of(states[k], height, width, pixel)
-            best, first = overlap(x0, y0, x1, y1, truth, pixel)
-            for cut in range(states[k, 2], states[k, 3] + 1):
-                mine = table[row[states[k, 0]], cut + 1]
-                prior = states[k, 1] > head[cut] if reference else states[k, 1] < head[cut]
-                if mine > area[cut] or (mine == area[cut] and prior):
-                    area[cut], head[cut] = mine, states[k, 1]
-                    main_box[cut], main_first[cut] = best, first
+        winner = largest_states(states, table, row, cuts, reference)
+        for cut in range(cuts):
+            x0, y0, x1, y1 = box_of(states[winner[cut]], height, width, pixel)
+            main_box[cut], main_first[cut] = overlap(x0, y0, x1, y1, truth, pixel)
     return any_box, main_box, main_first
 
 
-run = kernel(curve, "UniTuple(f8[::1], 3)(u2[:, ::1], i8, f8[:, ::1], b1, b1)")
+run = kernel(curve, "UniTuple(f8[::1], 3)(u2[:, ::1], u2[::1], i8, f8[:, ::1], b1, b1)")

@@ -165,7 +165,7 @@ def evaluate(
     summary = summarize(cells, records.rows, chosen.choosing, chosen.reported)
     about["errors"] = errors
     files = write_tables(out, summary, about)
-    console = Console(width=None if sys.stdout.isatty() else 220)
+    console = Console(width=None if sys.stdout.isatty() else 260)
     console.print(as_rich(summary, f"{data.name}: {about['selection']}; {judge.mode} boxes"))
     for photo, error in list(errors.items())[:10]:
         print(f"broken: {error if photo in error else f'{photo}: {error}'}", file=sys.stderr)

@@ -72,7 +72,10 @@ def center_line(summary: Summary) -> list[str]:
 
 def as_rich(summary: Summary, title: str) -> Table:
     """Return the table for the terminal."""
-    table = Table(title=title, caption=notes(summary), caption_justify="left", title_justify="left")
+    same = dict.fromkeys(line(row, summary)[1] for row in summary.rows)
+    equal = " ".join(f"By law {methods}." for methods in same if " = " in methods)
+    caption = f"{notes(summary)} {equal}"
+    table = Table(title=title, caption=caption, caption_justify="left", title_justify="left")
     for position, name in enumerate(header(summary)):
         table.add_column(name, justify="left" if position < 4 else "right", overflow="fold")
     last = None
@@ -80,7 +83,9 @@ def as_rich(summary: Summary, title: str) -> Table:
         if last not in {None, row.cell.kind.branch}:
             table.add_section()
         last = row.cell.kind.branch
-        table.add_row(*line(row, summary))
+        kind, also, *numbers = line(row, summary)
+        first, *others = also.split(" = ")
+        table.add_row(kind, f"{first} (+{len(others)})" if others else first, *numbers)
     if summary.center:
         table.add_section()
         table.add_row(*center_line(summary))

@@ -1,0 +1,134 @@
+"""`dualcam evaluate` and `dualcam figure`: real runs on a tiny dataset."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dualcam.cli.main import run
+
+GRID = ["--method", "cam", "grad-cam", "--branch", "softmax", "sigmoid", "--normalize", "minmax", "max"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Eight photos with a bright square each, its box and mask; classes are ImageNet indices in WSOL metadata."""
+    root, generator = tmp_path / "data", np.random.default_rng(0)
+    lines: dict[str, list[str]] = {"class_labels": [], "image_sizes": [], "localization": []}
+    (root / "val").mkdir(parents=True)
+    for number in range(8):
+        pixels = generator.integers(0, 90, (60, 80, 3), dtype=np.uint8)
+        left, top = generator.integers(5, 40, 2).tolist()
+        pixels[top : top + 20, left : left + 30] = 230
+        name = f"val/{number}.png"
+        Image.fromarray(pixels).save(root / name)
+        lines["class_labels"].append(f"{name},{number}")
+        lines["image_sizes"].append(f"{name},80,60")
+        lines["localization"].append(f"{name},{left},{top},{left + 30},{top + 20}")
+    folder = root / "metadata" / "val"
+    folder.mkdir(parents=True)
+    for name, rows in lines.items():
+        (folder / f"{name}.txt").write_text("\n".join(rows), encoding="utf-8")
+    return root
+
+
+def test_a_table_and_its_files(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run(["evaluate", str(data), "-o", str(out), *GRID, "--batch-size", "3"]) == 0
+    text = capsys.readouterr().out
+    assert "cam = grad-cam" in text
+    assert "centre box" in text
+    result = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert (result["n"], result["choosing"], result["broken"]) == (4, 4, 0)
+    assert len(result["cells"]) == 2 * 2 * 2
+    rows = list(csv.DictReader((out / "results.csv").read_text(encoding="utf-8").splitlines()))
+    assert {row["metric"] for row in rows} >= {"MaxBoxAccV2", "Top-1 Loc", "pointing"}
+    assert len(rows) == 2 * 2 * 2 * 2 * len({row["metric"] for row in rows})
+    assert (out / "results.md").read_text(encoding="utf-8").startswith("`dualcam")
+
+
+def test_reference_mode_views_and_refinement(data: Path, tmp_path: Path) -> None:
+    options = ["--size", "64", "--flip", "--scales", "1.5", "--refine", "--mode", "reference", "--select", "none"]
+    assert run(["evaluate", str(data), "-o", str(tmp_path / "out"), *GRID, *options]) == 0
+    result = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert result["n"] == result["choosing"] == 8
+    assert "maximum over" in result["selection"]
+
+
+def test_a_broken_photo_is_counted(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "val" / "3.png").write_bytes(b"not a picture")
+    assert run(["evaluate", str(data), "-o", str(tmp_path / "out"), *GRID]) == 1
+    result = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert (result["n"], result["choosing"], result["broken"]) == (3, 4, 1)
+    assert "3.png" in capsys.readouterr().err
+    Image.new("RGB", (80, 60)).save(data / "val" / "3.png")  # mended: the next run takes it in
+
+
+def test_other_settings_need_another_folder(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out")
+    assert run(["evaluate", str(data), "-o", out, *GRID]) == 0
+    assert run(["evaluate", str(data), "-o", out, *GRID, "--percentile", "20"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(["evaluate", str(data), "-o", out, *GRID, "--percentile", "20", "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--branch", "softmx"], "softmax-centered"),
+        (["--scales", "9"], "scales"),
+        (["--threshold", "1.5"], "threshold"),
+        (["--split", "test"], "val"),
+        (["--select", "train"], "val"),
+    ],
+)
+def test_mistakes_are_named(
+    data: Path, tmp_path: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["evaluate", str(data), "-o", str(tmp_path / "out"), *options]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+
+
+def test_a_folder_without_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / "photos" / name / "1.png")
+    assert run(["evaluate", str(tmp_path / "photos"), "-o", str(tmp_path / "out")]) == 2
+    assert "no boxes and no masks" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_numbers(data: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-m", "dualcam", "evaluate", str(data), *GRID, "--batch-size", "1", "--workers", "1"]
+    process = subprocess.Popen([*command, "-o", str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if (out / "records.bin").exists() and any((out / "records.bin").read_bytes()):
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    process.wait()
+    assert run([*command[3:], "-o", str(out)]) == 0
+    assert run([*command[3:], "-o", str(whole)]) == 0
+    first, second = (json.loads((each / "results.json").read_text(encoding="utf-8")) for each in (out, whole))
+    assert first["cells"] == second["cells"]
+
+
+def test_figure_shows_good_and_bad(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "figure.png"
+    assert run(["figure", str(data), "-o", str(picture), "--method", "cam", "grad-cam++", "--count", "2"]) == 0
+    with Image.open(picture) as image:
+        assert image.width > 5 * 168
+        assert image.height > 6 * 168
+    assert "mean IoU of 8 photos" in capsys.readouterr().out
+    assert run(["figure", str(data), "-o", str(picture), "--count", "0"]) == 2

@@ -30,7 +30,7 @@ def kernel(function: Callable[P, R], signature: str) -> Callable[P, R]:
     """
     folder = _folder(Path(function.__code__.co_filename))
     if not any(folder.rglob("*.nbc")):
-        print("dualcam: compiling the box evaluation, about ten seconds, once on this machine", file=sys.stderr)
+        print("dualcam: compiling the box evaluation, some fifteen seconds, once on this machine", file=sys.stderr)
     with _lock:
         config: Any = numba.config
         before = config.CACHE_DIR

@@ -428,7 +428,8 @@ def curve(
     height, width = levels.shape
     pixel = 1.0 if reference else 0.0
     any_box, main_box, main_first = np.zeros(cuts), np.zeros(cuts), np.zeros(cuts)
-    states, merges, start, offset, born = grow(levels, cuts, True)
+    eight, four = bool(1), bool(0)  # for literals numba would compile all of `grow` twice
+    states, merges, start, offset, born = grow(levels, cuts, eight)
     for k in range(len(states)):
         x0, y0, x1, y1 = box_of(states[k], height, width, pixel)
         best, _ = overlap(x0, y0, x1, y1, truth, pixel)
@@ -436,7 +437,7 @@ def curve(
             any_box[cut] = max(any_box[cut], best)
     if reference or largest:
         outside = ringed_complement(levels, cuts)
-        holes, joins, hole_start, hole_offset, _ = grow(outside, cuts + 1, False)
+        holes, joins, hole_start, hole_offset, _ = grow(outside, cuts + 1, four)
         enclosed = False
         for k in range(len(holes)):
             if holes[k, 0] == 0:
@@ -449,7 +450,7 @@ def curve(
                     any_box[cut] = max(any_box[cut], best)
         if enclosed and largest:
             levels = filled(levels, cuts, joins, hole_start, hole_offset)
-            states, merges, start, offset, born = grow(levels, cuts, True)
+            states, merges, start, offset, born = grow(levels, cuts, eight)
     if largest:
         table, row = areas(levels, cuts, merges, start, offset, born)
         winner = largest_states(states, table, row, cuts, reference)

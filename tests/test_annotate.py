@@ -19,10 +19,10 @@ from dualcam.annotate import Summary, annotate
 from dualcam.annotation import Annotation, ClassRegions, Region, category_names, formats, rle
 from dualcam.annotation.agreement import as_table, judge, total
 from dualcam.annotation.formats import Stems
-from dualcam.annotation.inputs import match_classes
 from dualcam.annotation.ledger import Ledger
 from dualcam.annotation.regions import class_regions, find_regions
 from dualcam.annotation.settings import BoxSettings, ExportSettings
+from dualcam.classes import match_classes
 from dualcam.data.photos import open_photo
 from dualcam.data.truth import Boxes
 from dualcam.data.voc_xml import read_annotation

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from dualcam.errors import ChoiceError
-from dualcam.heatmap import normalize
+from dualcam.heatmap import _percentile, normalize
 from dualcam.types import Normalization
 
 HOW: list[Normalization] = ["max", "minmax", "ivr"]
@@ -92,3 +92,8 @@ def test_broken_numbers_do_not_become_a_heat_map() -> None:
 def test_unknown_normalization_names_the_choices() -> None:
     with pytest.raises(ChoiceError, match=r"'softmax'.*'max', 'minmax', 'ivr'"):
         normalize(np.ones((2, 2), np.float32), "softmax")  # type: ignore[arg-type]
+
+
+@given(values, st.floats(0, 100))
+def test_the_quick_percentile_is_numpys(raw: Map, percentile: float) -> None:
+    assert _percentile(raw, percentile) == pytest.approx(float(np.percentile(raw, percentile)), abs=1e-4)

@@ -42,10 +42,10 @@ def joint_levels(
     for more in each[1:]:
         levels += more
     cuts = np.empty((len(how), CUTS), dtype=np.int64)
-    table = np.zeros(int(levels.max()) + 1, dtype=np.int64)
-    present = np.flatnonzero(np.bincount(levels.ravel()))
+    pixel = np.full(int(levels.max()) + 1, -1, dtype=np.int32)  # any pixel of each level
+    pixel[levels.ravel()] = np.arange(levels.size, dtype=np.int32)
+    present = np.flatnonzero(pixel >= 0)
     for position, gray in enumerate(each):
-        table[levels] = gray
-        below = np.searchsorted(table[present], np.arange(CUTS), side="right")
+        below = np.searchsorted(gray.ravel()[pixel[present]], np.arange(CUTS), side="right")
         cuts[position] = np.where(below > 0, present[below - 1], -1)
     return levels, cuts

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualcam import datasets
+from dualcam.classes import match_classes
 from dualcam.datasets import Dataset, hold_out, open_dataset
 from dualcam.errors import ChoiceError, DataError
 from dualcam.model import DualBranch
@@ -94,27 +95,9 @@ def _best_selection(data: str | PathLike[str], report: Dataset) -> str:
 
 
 def match_labels(model: DualBranch, dataset: Dataset) -> NDArray[np.int64]:
-    """Return the dataset's labels [N] as the model's class indices: by name where both have names, else by index.
-
-    Raises `DataError` naming what does not match.
-    """
-    ours, theirs = model.class_names, dataset.class_names
-    if theirs is not None and ours is not None and theirs != ours:
-        lowered = {name.lower(): index for index, name in enumerate(ours)}
-        if len(lowered) == len(ours) and all(name.lower() in lowered for name in theirs):
-            return np.array([lowered[name.lower()] for name in theirs], dtype=np.int64)[dataset.labels]
-        if dataset.classes != model.classes:
-            unknown = [name for name in theirs if name.lower() not in lowered]
-            raise DataError(
-                f"{len(unknown)} of the data's {len(theirs)} classes are not the model's ({model.classes} classes): "
-                f"{', '.join(unknown[:3])} ...; train one for them: dualcam train DATA --fit-head linear -o DIR"
-            )
-    if dataset.classes > model.classes:
-        raise DataError(
-            f"the data has class indices up to {dataset.classes - 1}, the model {model.classes} classes; train one for "
-            "them: dualcam train DATA --fit-head linear -o DIR"
-        )
-    return dataset.labels
+    """Return the dataset's labels [N] as the model's class indices; see `match_classes`."""
+    index, _ = match_classes(model, dataset)
+    return np.asarray(index[dataset.labels], dtype=np.int64)
 
 
 def without_truth(photos: Photos) -> Photos:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast lint format clean
+.PHONY: demo test test-fast lint format clean results
 
 demo: $(STAMP)
 	$(BIN)/dualcam demo
@@ -29,6 +29,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]" -c constraints.txt
 	touch $(STAMP)
+
+results: $(STAMP)
+	$(BIN)/python tools/results.py --data-root "$(DUALCAM_DATA)"
 
 clean:
 	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache

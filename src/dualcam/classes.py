@@ -34,6 +34,6 @@ def match_classes(model: DualBranch, dataset: Dataset) -> tuple[NDArray[np.int64
     )
     raise DataError(
         f"{dataset.root} has {dataset.classes} classes, the model {model.classes}; {what}train one for them: dualcam "
-        "train DATA --fit-head linear -o DIR; or let the model choose, where a command can (--classes top1); or, if these folders "
-        f"are no classes, name the photos by a glob: '{dataset.root}/**/*.jpg'"
+        "train DATA --fit-head linear -o DIR; or let the model choose (--classes top1 of annotate); or, if these "
+        f"folders are no classes, name the photos by a glob: '{dataset.root}/**/*.jpg'"
     )

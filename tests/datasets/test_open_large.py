@@ -14,7 +14,11 @@ start = time.process_time()
 from dualcam.datasets import open_dataset
 dataset = open_dataset(sys.argv[1])
 seconds = time.process_time() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+if sys.platform == "linux":  # ru_maxrss would hold the parent's peak, which a fork inherits
+    status = open("/proc/self/status").read()
+    peak = int(status.split("VmHWM:")[1].split()[0]) / 2**20
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
 print(json.dumps([len(dataset), len(dataset.boxes.corners), dataset.sizes[-1].tolist(), seconds, peak]))
 """
 

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from dualcam.errors import CheckpointError
 from dualcam.evaluation.cells import Cell, Grid, MapKind
 from dualcam.evaluation.levels import CUTS
-from dualcam.evaluation.records import BROKEN, DELTAS, DONE, Records, clear, pack, record_type, unpack
+from dualcam.evaluation.records import BROKEN, DONE, Records, clear, record_type
 from dualcam.evaluation.summary import Summary, summarize
 from dualcam.evaluation.tables import as_csv, as_json, as_latex, as_markdown, write_tables
+from dualcam.metrics.localization import V1_DELTAS, V2_DELTAS
+from dualcam.metrics.packed_hits import pack_hits
 
 KINDS = (
     MapKind("cam", "softmax", "signed"),
@@ -38,9 +40,7 @@ def records(ious: NDArray[np.float64]) -> NDArray[Any]:
     rows = np.zeros(COUNT, record_type(2, 2, masks=True))
     generator = np.random.default_rng(6)
     rows["status"], rows["rank"] = DONE, generator.integers(0, 7, COUNT)
-    for column, delta in enumerate(DELTAS):
-        rows["any"][..., column, :] = pack(ious >= delta)
-    rows["largest"] = pack(ious >= 0.5)
+    rows["any"], rows["largest"] = pack_hits(ious, V2_DELTAS), pack_hits(ious, V1_DELTAS)
     rows["best"], rows["fixed"] = ious.max(-1), ious[..., 51]
     rows["peak"] = generator.random((COUNT, 2, 2)) > 0.3
     rows["center"] = generator.random((COUNT, rows["center"].shape[1]))
@@ -53,16 +53,11 @@ def summary(records: NDArray[Any]) -> Summary:
     return summarize(GRID, records, EVEN, ODD)
 
 
-def test_bits_come_back() -> None:
-    hits = np.random.default_rng(0).random((3, 2, CUTS)) > 0.5
-    np.testing.assert_array_equal(unpack(pack(hits)), hits)
-
-
 def test_thresholds_come_from_the_choosing_photos_only(summary: Summary, ious: NDArray[np.float64]) -> None:
     for row in summary.rows:
         at = GRID.position(row.cell)
         values = []
-        for delta in DELTAS:
+        for delta in V2_DELTAS:
             cut = int((ious[EVEN][:, at[0], at[1]] >= delta).mean(0).argmax())
             values.append((ious[ODD][:, at[0], at[1], cut] >= delta).mean())
             assert row.thresholds[f"MaxBoxAccV2 at {delta:g}"] == pytest.approx(cut / 255)

@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualcam.evaluation.levels import CUTS, joint_levels, resize
-from dualcam.evaluation.records import DELTAS, pack
 from dualcam.evaluation.views import GRID, ViewMaps
 from dualcam.heatmap import normalize
 from dualcam.metrics.box_curve import Mode, box_curve
 from dualcam.metrics.center_box import center_ious
+from dualcam.metrics.classification import label_ranks
+from dualcam.metrics.localization import V1_DELTAS, V2_DELTAS
+from dualcam.metrics.packed_hits import pack_hits
 from dualcam.metrics.pixel_ap import pixel_counts
 from dualcam.metrics.pointing import peak
 from dualcam.refine import Guide, refine
@@ -54,8 +56,7 @@ def measure(
     """
     record = np.zeros((), dtype=kind)
     record["predicted"] = int(logits.argmax())
-    own = logits[target.label]
-    record["rank"] = int((logits > own).sum() + (logits[: target.label] == own).sum())
+    record["rank"] = label_ranks(logits[None], [target.label])[0]
     if target.boxes is not None:
         record["center"] = center_ious(target.boxes, GRID, inclusive=protocol.mode == "reference")
     for position in range(views[0].maps.shape[1]):
@@ -78,9 +79,8 @@ def _judge_boxes(
     curve = box_curve(levels, cuts.ravel(), boxes, mode=protocol.mode)
     single = curve.largest_first if protocol.first_box else curve.largest
     best, largest = curve.any.reshape(-1, CUTS), single.reshape(-1, CUTS)
-    for column, delta in enumerate(DELTAS):
-        record["any"][position, :, column] = pack(best >= delta)
-    record["largest"][position] = pack(largest >= 0.5)
+    record["any"][position] = pack_hits(best, V2_DELTAS)
+    record["largest"][position] = pack_hits(largest, V1_DELTAS)
     record["best"][position] = best.max(1)
     record["fixed"][position] = largest[:, int(protocol.threshold * (CUTS - 1))]
     flat = cuts[:, 0] == int(levels.max())  # nothing above level 0: a map of zeros points nowhere

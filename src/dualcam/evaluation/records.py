@@ -12,17 +12,17 @@ from dualcam.errors import CheckpointError
 from dualcam.evaluation.levels import CUTS
 from dualcam.files import write_json
 from dualcam.metrics.center_box import SHARES
+from dualcam.metrics.localization import V1_DELTAS, V2_DELTAS
 from dualcam.metrics.pixel_ap import BINS
 
 PENDING, DONE, BROKEN = 0, 1, 2
-DELTAS = (0.3, 0.5, 0.7)
 
 
 def record_type(kinds: int, normalizations: int, *, masks: bool) -> np.dtype[np.void]:
     """Return the type of a record.
 
     ``rank`` of the label among the softmax logits (0 is Top-1); ``any`` whether the best of all contours reaches each
-    IoU of `DELTAS`, one bit a cut, ``largest`` whether the largest contour reaches 0.5; ``best`` the best IoU over
+    IoU of `V2_DELTAS`, one bit a cut, ``largest`` whether the largest contour reaches 0.5; ``best`` the best IoU over
     cuts, ``fixed`` the largest contour's IoU at the fixed threshold; ``peak`` whether the peak lies in a true box;
     ``center`` the IoU of centre boxes; ``pixels`` counts of (background, foreground) pixels by score.
     """
@@ -31,8 +31,8 @@ def record_type(kinds: int, normalizations: int, *, masks: bool) -> np.dtype[np.
         ("status", np.uint8),
         ("rank", np.int32),
         ("predicted", np.int32),
-        ("any", np.uint8, (*cells, len(DELTAS), CUTS // 8)),
-        ("largest", np.uint8, (*cells, CUTS // 8)),
+        ("any", np.uint8, (*cells, len(V2_DELTAS), CUTS // 8)),
+        ("largest", np.uint8, (*cells, len(V1_DELTAS), CUTS // 8)),
         ("best", np.float32, cells),
         ("fixed", np.float32, cells),
         ("peak", np.uint8, cells),
@@ -95,16 +95,6 @@ def clear(folder: Path) -> None:
     """Remove an earlier evaluation in ``folder``, and nothing else."""
     for name in ("records.bin", "run.json"):
         (folder / name).unlink(missing_ok=True)
-
-
-def pack(hits: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return one bit a cut, [..., 256] to [..., 32]."""
-    return np.packbits(hits, axis=-1)
-
-
-def unpack(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Undo `pack`."""
-    return np.unpackbits(bits, axis=-1)
 
 
 def select(rows: Sequence[int] | NDArray[np.int64], records: NDArray[Any]) -> NDArray[np.int64]:

@@ -1,6 +1,5 @@
 """Records to figures: a value with interval per cell and metric, and paired differences to the baselines."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,16 +8,17 @@ from numpy.typing import NDArray
 
 from dualcam.evaluation.cells import Cell, Grid, MapKind
 from dualcam.evaluation.levels import CUTS
-from dualcam.evaluation.records import DELTAS, select, unpack
+from dualcam.evaluation.records import select
 from dualcam.metrics.bootstrap import Interval, mean_interval, mean_intervals, pooled_interval
+from dualcam.metrics.localization import V2_DELTAS
 from dualcam.metrics.mask_iou import best_mask_cut, mask_ious
+from dualcam.metrics.packed_hits import count_packed, hits_at
 from dualcam.metrics.pixel_ap import average_precision
 
 BOX_METRICS = ("MaxBoxAccV2", "MaxBoxAcc", "GT-known Loc", "Top-1 Loc", "Top-5 Loc", "best IoU", "pointing")
 MASK_METRICS = ("PxAP", "mask IoU")
 POOLED_RESAMPLES = 500
 """Resamples of PxAP, each of which adds up the pixels of a whole set."""
-CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -141,15 +141,13 @@ def _score(
     photos: dict[str, NDArray[np.float64]] = {}
     thresholds: dict[str, float] = {}
     if boxes:
-        hits = []
-        for column, delta in enumerate(DELTAS):
-            cut = _best_cut(lambda rows, column=column: records["any"][rows, *at, column], chosen)  # type: ignore[misc]
+        cuts = count_packed(records["any"][chosen, *at], CUTS).argmax(1)
+        for delta, cut in zip(V2_DELTAS, cuts.tolist(), strict=True):
             thresholds[f"MaxBoxAccV2 at {delta:g}"] = cut / (CUTS - 1)
-            hits.append(_column(records["any"][shown, *at, column], cut))
-        photos["MaxBoxAccV2"] = 100 * np.mean(hits, 0)
-        cut = _best_cut(lambda rows: records["largest"][rows, *at], chosen)
-        thresholds["MaxBoxAcc"] = cut / (CUTS - 1)
-        photos["MaxBoxAcc"] = 100 * _column(records["largest"][shown, *at], cut)
+        photos["MaxBoxAccV2"] = 100 * hits_at(records["any"][shown, *at], cuts).mean(1)
+        cuts = count_packed(records["largest"][chosen, *at], CUTS).argmax(1)
+        thresholds["MaxBoxAcc"] = float(cuts[0]) / (CUTS - 1)
+        photos["MaxBoxAcc"] = 100 * hits_at(records["largest"][shown, *at], cuts).mean(1)
         known = records["fixed"][shown, *at] >= 0.5
         rank = records["rank"][shown]
         photos["GT-known Loc"] = 100.0 * known
@@ -165,28 +163,16 @@ def _score(
     return _Scores(photos, thresholds, records["pixels"][shown, *at] if masks else None)
 
 
-def _best_cut(read: Callable[[NDArray[np.int64]], NDArray[np.uint8]], rows: NDArray[np.int64]) -> int:
-    """Return the cut that most of ``rows`` reach; of equals the lowest."""
-    counts = np.zeros(CUTS, dtype=np.int64)
-    for start in range(0, len(rows), CHUNK):
-        counts += unpack(read(rows[start : start + CHUNK])).sum(0, dtype=np.int64)
-    return int(counts.argmax())
-
-
-def _column(bits: NDArray[np.uint8], cut: int) -> NDArray[np.float64]:
-    return ((bits[:, cut // 8] >> (7 - cut % 8)) & 1).astype(np.float64)
-
-
 def _center_figures(records: NDArray[Any], chosen: NDArray[np.int64], shown: NDArray[np.int64]) -> dict[str, Interval]:
     """Return the figures of a centre box of the area share that is best on ``chosen``, metric by metric."""
     there, here = records["center"][chosen], records["center"][shown]
-    best = [int((there >= delta).mean(0).argmax()) for delta in DELTAS]
+    best = [int((there >= delta).mean(0).argmax()) for delta in V2_DELTAS]
     half = int((there >= 0.5).mean(0).argmax())
     rank = records["rank"][shown]
     known = here[:, half] >= 0.5
     return {
         "MaxBoxAccV2": mean_interval(
-            100 * np.mean([here[:, share] >= delta for share, delta in zip(best, DELTAS, strict=True)], 0)
+            100 * np.mean([here[:, share] >= delta for share, delta in zip(best, V2_DELTAS, strict=True)], 0)
         ),
         "MaxBoxAcc": mean_interval(100.0 * known),
         "GT-known Loc": mean_interval(100.0 * known),

@@ -184,3 +184,13 @@ def test_tiny_models_have_the_heads_they_are_named_for() -> None:
     for kind in KINDS:
         assert wrapped(kind).softmax_head.kind == kind
         assert tiny(kind)(images()).shape == (2, CLASSES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_of_some_classes_are_those_of_the_whole_head(kind: HeadKind) -> None:
+    """Residuals stand on it: a linear head's rows, read alone, have to say what its own forward says."""
+    model = wrapped(kind)
+    activations = torch.rand(3, CHANNELS, *GRID, dtype=torch.float64)
+    index = torch.tensor([[4, 0], [1, 1], [2, 3]])
+    for head in (model.softmax_head, model.sigmoid_head):
+        torch.testing.assert_close(head.logits_of(activations, index), head(activations).gather(1, index))

@@ -73,14 +73,19 @@ class ClassEvidence:
         """Whether the heat map is all zeros: nothing to show under this sign and normalization."""
         return not self.heatmap(size=(64, 64)).any()
 
+    @property
+    def box_grid(self) -> tuple[int, int]:
+        """The size (height, width) on which boxes are found: the source's, or smaller where that is large."""
+        width, height = self.placement.source
+        shrink = min(1.0, BOX_GRID / max(width, height))
+        return max(1, round(height * shrink)), max(1, round(width * shrink))
+
     def boxes(self, threshold: float = 0.2) -> list[Box]:
         """Return boxes (XYXY, half-open, source pixels) of the components above ``threshold`` x maximum, best first.
 
         A box's score is the share [0, 1] of the heat map's sum inside its component.
         """
-        width, height = self.placement.source
-        shrink = min(1.0, BOX_GRID / max(width, height))
-        grid = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+        (width, height), grid = self.placement.source, self.box_grid
         return find_boxes(self.heatmap(size=grid), threshold, scale=(width / grid[1], height / grid[0]))
 
     def overlay(self, *, box: bool = True, threshold: float = 0.2) -> Image.Image:

@@ -1,6 +1,7 @@
 """A heat map in [0, 1] to boxes."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,20 +22,44 @@ def find_boxes(
     """
     if not 0 <= threshold < 1:
         raise ChoiceError(f"threshold must lie in [0, 1) of the map's maximum; got {threshold}")
+    boxes = []
+    for component in find_components(heatmap, threshold).best:
+        left, right = (round(x * scale[0]) for x in (component.x, component.x + component.width))
+        top, bottom = (round(y * scale[1]) for y in (component.y, component.y + component.height))
+        boxes.append(Box(left, top, right, bottom, score=component.share))
+    return boxes
+
+
+class Component(NamedTuple):
+    """An 8-connected component: its label, its bounding box in pixels, and its share [0, 1] of the map's sum."""
+
+    label: int
+    x: int
+    y: int
+    width: int
+    height: int
+    share: float
+
+
+class Components(NamedTuple):
+    """The components of a map, best first, and the picture [H, W] of their labels."""
+
+    best: list[Component]
+    labels: NDArray[np.int32]
+
+
+def find_components(heatmap: NDArray[np.float32], threshold: float) -> Components:
+    """Return the components of ``heatmap`` above ``threshold`` times its maximum; none on a map of zeros."""
     levels = (255 * heatmap).astype(np.uint8)
     foreground = (levels > int(threshold * float(levels.max()))).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=8)
-    if count < 2:
-        return []
     sums = np.bincount(labels.ravel(), weights=heatmap.ravel().astype(np.float64), minlength=count)
     total = float(heatmap.sum(dtype=np.float64))
-    boxes = []
-    for component in range(1, count):
-        x, y, width, height = (int(value) for value in stats[component, :4])
-        left, right = round(x * scale[0]), round((x + width) * scale[0])
-        top, bottom = round(y * scale[1]), round((y + height) * scale[1])
-        boxes.append(Box(left, top, right, bottom, score=float(sums[component] / total)))
-    return sorted(boxes, key=lambda box: -box.score)
+    found = []
+    for label in range(1, count):
+        x, y, width, height = (int(value) for value in stats[label, :4])
+        found.append(Component(label, x, y, width, height, float(sums[label] / total)))
+    return Components(sorted(found, key=lambda component: -component.share), np.asarray(labels))
 
 
 def iou(box: Sequence[float], other: Sequence[float]) -> float:

@@ -14,6 +14,7 @@ from typing import IO, Any, TypedDict, cast
 
 from dualcam.errors import CheckpointError
 from dualcam.files import write_json, write_whole
+from dualcam.journal import changes, decisive, encode_line, name_of, path_of, read_lines
 
 RESULTS_VERSION = 1
 RUN, LINES, PANELS, DRAFTS = "run.json", "results.jsonl", "panels", "drafts"
@@ -78,7 +79,7 @@ class Results:
 
     def name_of(self, photo: str) -> str:
         """Return how ``photo`` is called in the results: as the user did, or by its whole path from another folder."""
-        return photo if self.run["folder"] == str(Path.cwd()) else os.path.abspath(photo)  # noqa: PTH100
+        return name_of(photo, self.run["folder"])
 
     def is_done(self, name: str) -> bool:
         """Whether the photo called ``name`` has a panel."""
@@ -101,13 +102,13 @@ class Results:
         if self._stream is not None:
             self._stream.close()
         with write_whole(self.folder / LINES) as temporary, temporary.open("wb") as stream:
-            stream.writelines(_line(record) for record in read_records(self.folder / LINES) if wanted(record))
+            stream.writelines(encode_line(record) for record in read_records(self.folder / LINES) if wanted(record))
         self._stream = (self.folder / LINES).open("ab")
 
     def add(self, record: PhotoRecord) -> None:
         """Add a line."""
         assert self._stream is not None, "lines are added inside the with block"
-        self._stream.write(_line(record))
+        self._stream.write(encode_line(record))
         self._stream.flush()
 
     def panel_of(self, name: str) -> str:
@@ -125,32 +126,13 @@ class Results:
         return self.folder / DRAFTS / f"{_digest(self._key(name))}.npz"
 
     def _key(self, photo: str) -> str:
-        return os.path.normpath(os.path.join(self.run["folder"], photo))  # noqa: PTH118
+        return path_of(photo, self.run["folder"])
 
 
 def read_records(path: Path) -> Iterator[PhotoRecord]:
-    """Yield the records of a ``results.jsonl``, none where there is no file; a torn last line is left out.
-
-    Raises `CheckpointError` for a whole line that is no record.
-    """
-    if not path.exists():
-        return
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                record = json.loads(line)
-            except ValueError:
-                record = None
-            if not isinstance(record, dict) or record.keys() != PhotoRecord.__annotations__.keys():
-                raise CheckpointError(f"{path}, line {number} is not a result; repair it, or start over: --overwrite")
-            yield cast("PhotoRecord", record)
-
-
-def _line(record: PhotoRecord) -> bytes:
-    # File names that are no UTF-8 hold lone surrogates; their backslash form is what JSON writes for them too.
-    return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
+    """Yield the records of a ``results.jsonl``; see `dualcam.journal.read_lines`."""
+    for record in read_lines(path, frozenset(PhotoRecord.__annotations__), "a result"):
+        yield cast("PhotoRecord", record)
 
 
 def _continued(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
@@ -164,26 +146,16 @@ def _continued(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
         return {}
     try:
         earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        before, now = _decisive(earlier), _decisive(run)
+        before, now = decisive(earlier, "results_version"), decisive(run, "results_version")
         stays = {key: earlier[key] for key in ("folder", "versions", "scale")}
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged ({error!r}); start over: --overwrite") from error
-    changed = [
-        f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
-        for key in [*now, *(before.keys() - now.keys())]
-        if before.get(key) != now.get(key)
-    ]
+    changed = changes(before, now)
     if changed:
         raise CheckpointError(
-            f"{folder} holds results of other settings: {'; '.join(changed)}; take another folder, or --overwrite them"
+            f"{folder} holds results of other settings: {changed}; take another folder, or --overwrite them"
         )
     return stays
-
-
-def _decisive(run: dict[str, Any]) -> dict[str, Any]:
-    """Return what has to agree if results are to stand in one file."""
-    model = {f"model {key}": value for key, value in run["model"].items()}
-    return {"results_version": run["results_version"], **model, **run["settings"]}
 
 
 def _clear(folder: Path) -> None:

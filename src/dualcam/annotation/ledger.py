@@ -4,7 +4,6 @@ A line of ``annotations.jsonl`` is a finished photo, or why one could not be rea
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -13,10 +12,11 @@ from typing import IO, Any
 from dualcam.annotation import Annotation, ClassRegions, Region
 from dualcam.errors import CheckpointError
 from dualcam.files import write_json, write_whole
+from dualcam.journal import changes, decisive, encode_line, name_of, path_of, read_lines
 
 VERSION = 1
 RUN, LINES, SUMMARY = "annotate.json", "annotations.jsonl", "summary.json"
-_KEYS = {"photo", "error", "width", "height", "classes"}
+_KEYS = frozenset({"photo", "error", "width", "height", "classes"})
 
 
 class Ledger:
@@ -64,11 +64,11 @@ class Ledger:
 
     def name_of(self, photo: str) -> str:
         """Return how ``photo`` is called here: as the user did, or by its whole path from another folder."""
-        return photo if self.run["folder"] == str(Path.cwd()) else os.path.abspath(photo)  # noqa: PTH100
+        return name_of(photo, self.run["folder"])
 
     def path_of(self, name: str) -> str:
         """Return the absolute path of the photo called ``name``."""
-        return os.path.normpath(os.path.join(self.run["folder"], name))  # noqa: PTH118
+        return path_of(name, self.run["folder"])
 
     def is_done(self, photo: str) -> bool:
         """Whether ``photo`` is annotated."""
@@ -94,27 +94,12 @@ class Ledger:
             for item in found
         ]
         line = {"photo": self.name_of(photo), "error": error, "width": width, "height": height, "classes": classes}
-        self._stream.write(_encoded(line))
+        self._stream.write(encode_line(line))
         self._stream.flush()
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yield the lines, without a torn last one; raises `CheckpointError` for a whole line that is none of ours."""
-        path = self.folder / LINES
-        if not path.exists():
-            return
-        with path.open("rb") as stream:
-            for number, text in enumerate(stream, 1):
-                if not text.endswith(b"\n"):
-                    return
-                try:
-                    line = json.loads(text)
-                except ValueError:
-                    line = None
-                if not isinstance(line, dict) or line.keys() != _KEYS:
-                    raise CheckpointError(
-                        f"{path}, line {number} is not an annotation; repair it, or start over: --overwrite"
-                    )
-                yield line
+        yield from read_lines(self.folder / LINES, _KEYS, "an annotation")
 
     def annotations(self) -> Iterator[Annotation]:
         """Yield the photos that are annotated, in the order of the lines."""
@@ -139,14 +124,8 @@ class Ledger:
         with write_whole(self.folder / LINES) as temporary, temporary.open("wb") as stream:
             for line in self.lines():
                 if line["error"] is None or self.path_of(line["photo"]) not in dropped:
-                    stream.write(_encoded(line))
+                    stream.write(encode_line(line))
         self._stream = (self.folder / LINES).open("ab")
-
-
-def _encoded(line: dict[str, Any]) -> bytes:
-    # File names that are no UTF-8 hold lone surrogates; their backslash form is what JSON writes for them too.
-    text = json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _continued(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
@@ -158,27 +137,17 @@ def _continued(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
         return {}
     try:
         earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        before, now = _decisive(earlier), _decisive(json.loads(json.dumps(run)))
+        before = decisive(earlier, "annotations_version")
+        now = decisive(json.loads(json.dumps(run)), "annotations_version")
         stays = {"folder": earlier["folder"], "versions": earlier["versions"], "outputs": dict(earlier["outputs"])}
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged ({error!r}); start over: --overwrite") from error
-    changed = [
-        f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
-        for key in {**now, **before}
-        if before.get(key) != now.get(key)
-    ]
+    changed = changes(before, now)
     if changed:
         raise CheckpointError(
-            f"{folder} holds annotations of other settings: {'; '.join(changed)}; take another folder, or --overwrite "
-            "them"
+            f"{folder} holds annotations of other settings: {changed}; take another folder, or --overwrite them"
         )
     return stays
-
-
-def _decisive(run: dict[str, Any]) -> dict[str, Any]:
-    """Return what has to agree if annotations are to stand in one file."""
-    model = {f"model {key}": value for key, value in run["model"].items()}
-    return {"annotations_version": run["annotations_version"], **model, **run["settings"]}
 
 
 def _clear(folder: Path) -> None:

@@ -2,13 +2,13 @@
 
 from itertools import pairwise
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dualcam.annotation import Region
 from dualcam.annotation.rle import encode
-from dualcam.explanation import BOX_GRID, ClassEvidence
+from dualcam.explanation import ClassEvidence
+from dualcam.localize import find_components
 
 
 def class_regions(evidence: ClassEvidence, threshold: float, most: int | None = None) -> tuple[Region, ...]:
@@ -17,10 +17,7 @@ def class_regions(evidence: ClassEvidence, threshold: float, most: int | None = 
     Boxes are those of `ClassEvidence.boxes`. Masks have the size of the upright source photo; those of photos larger
     than the grid on which boxes are found have edges in steps of its pixels.
     """
-    width, height = evidence.placement.source
-    shrink = min(1.0, BOX_GRID / max(width, height))
-    grid = (max(1, round(height * shrink)), max(1, round(width * shrink)))
-    return find_regions(evidence.heatmap(size=grid), threshold, (width, height), most)
+    return find_regions(evidence.heatmap(size=evidence.box_grid), threshold, evidence.placement.source, most)
 
 
 def find_regions(
@@ -30,21 +27,13 @@ def find_regions(
 
     A mask's bounding box is its region's box, to the pixel.
     """
-    levels = (255 * heatmap).astype(np.uint8)
-    foreground = (levels > int(threshold * float(levels.max()))).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=8)
-    if count < 2:
-        return ()
-    sums = np.bincount(labels.ravel(), weights=heatmap.ravel().astype(np.float64), minlength=count)
-    shares = sums / float(heatmap.sum(dtype=np.float64))
+    found = find_components(heatmap, threshold)
     rows, columns = _edges(heatmap.shape[0], source[1]), _edges(heatmap.shape[1], source[0])
-    best = sorted(range(1, count), key=lambda component: -shares[component])[:most]
     regions = []
-    for component in best:
-        x, y, width, height = (int(value) for value in stats[component, :4])
-        mask = np.repeat(labels == component, _steps(rows), axis=0).repeat(_steps(columns), axis=1)
-        box = (columns[x], rows[y], columns[x + width], rows[y + height])
-        regions.append(Region(box, float(shares[component]), encode(mask)))
+    for item in found.best[:most]:
+        mask = np.repeat(found.labels == item.label, _steps(rows), axis=0).repeat(_steps(columns), axis=1)
+        box = (columns[item.x], rows[item.y], columns[item.x + item.width], rows[item.y + item.height])
+        regions.append(Region(box, item.share, encode(mask)))
     return tuple(regions)
 
 

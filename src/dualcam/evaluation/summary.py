@@ -56,8 +56,11 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class _Scores:
-    """Values [N] of the reported photos in percent, by metric; ``pixels`` are the counts that PxAP pools."""
+class Scores:
+    """Values [N] of the reported photos in percent, by metric; ``pixels`` are the counts that PxAP pools.
+
+    A photo that a metric can not judge, as mask IoU one without foreground, is NaN.
+    """
 
     photos: dict[str, NDArray[np.float64]]
     thresholds: dict[str, float]
@@ -72,7 +75,7 @@ def summarize(grid: Grid, records: NDArray[Any], choosing: NDArray[np.int64], re
     boxes = bool((records["center"][shown].max(initial=0)) > 0)
     metrics = (BOX_METRICS if boxes else ()) + (MASK_METRICS if masks else ())
     cells = [Cell(kind, how) for kind in grid.computed for how in grid.normalizations]
-    scores = {cell: _score(records, grid.position(cell), chosen, shown, boxes, masks) for cell in cells}
+    scores = {cell: score_cell(records, grid.position(cell), chosen, shown, boxes, masks) for cell in cells}
     figures = _figures(grid, cells, scores, metrics)
     rows = [
         Row(
@@ -98,7 +101,7 @@ def summarize(grid: Grid, records: NDArray[Any], choosing: NDArray[np.int64], re
 
 
 def _figures(
-    grid: Grid, cells: list[Cell], scores: dict[Cell, _Scores], metrics: tuple[str, ...]
+    grid: Grid, cells: list[Cell], scores: dict[Cell, Scores], metrics: tuple[str, ...]
 ) -> dict[Cell, dict[str, Figure]]:
     """Return each cell's figures: itself, less the plain cell, less the same cell of the softmax branch."""
     plain, found = cells[0], {cell: dict[str, Figure]() for cell in cells}
@@ -117,11 +120,12 @@ def _figures(
     return found
 
 
-def _intervals(asked: list[tuple[Cell, Cell | None]], scores: dict[Cell, _Scores], metric: str) -> list[Interval]:
+def _intervals(asked: list[tuple[Cell, Cell | None]], scores: dict[Cell, Scores], metric: str) -> list[Interval]:
     """Return the intervals of cells, or of their differences to others, all from the same draws of photos."""
     if metric != "PxAP":
         values = [scores[cell].photos[metric] - (scores[other].photos[metric] if other else 0) for cell, other in asked]
-        return mean_intervals(np.stack(values, 1))
+        table = np.stack(values, 1)
+        return mean_intervals(table[~np.isnan(table).any(1)])
     found = []
     for cell, other in asked:
         pixels, baseline = scores[cell].pixels, scores[other].pixels if other else None
@@ -130,14 +134,15 @@ def _intervals(asked: list[tuple[Cell, Cell | None]], scores: dict[Cell, _Scores
     return found
 
 
-def _score(
+def score_cell(
     records: NDArray[Any],
     at: tuple[int, int],
     chosen: NDArray[np.int64],
     shown: NDArray[np.int64],
     boxes: bool,
     masks: bool,
-) -> _Scores:
+) -> Scores:
+    """Return the ``shown`` photos' scores of the cell ``at`` (kind, normalization); ``chosen`` give thresholds."""
     photos: dict[str, NDArray[np.float64]] = {}
     thresholds: dict[str, float] = {}
     if boxes:
@@ -158,9 +163,8 @@ def _score(
     if masks:
         cut = best_mask_cut(records["pixels"][chosen, *at])
         thresholds["mask IoU"] = cut / 1000
-        ious = mask_ious(records["pixels"][shown, *at])[:, cut]
-        photos["mask IoU"] = 100 * ious[~np.isnan(ious)]
-    return _Scores(photos, thresholds, records["pixels"][shown, *at] if masks else None)
+        photos["mask IoU"] = 100 * mask_ious(records["pixels"][shown, *at])[:, cut]
+    return Scores(photos, thresholds, records["pixels"][shown, *at] if masks else None)
 
 
 def _center_figures(records: NDArray[Any], chosen: NDArray[np.int64], shown: NDArray[np.int64]) -> dict[str, Interval]:

@@ -76,6 +76,16 @@ def test_shapes_ranges_and_types(method: Method, kind: HeadKind, activation: typ
         assert first.signed.abs().max() > 0
 
 
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_homogeneous_methods_carry_a_factor_through(method: Method) -> None:
+    activations = torch.rand(2, 1, CHANNELS, *GRID, dtype=torch.float64)
+    gradients = torch.randn(2, 3, CHANNELS, *GRID, dtype=torch.float64)
+    rows = torch.randn(2, 3, CHANNELS, 1, 1, dtype=torch.float64)
+    plain = method.weights(Evidence(activations, gradients, rows))
+    scaled = method.weights(Evidence(activations, 7 * gradients, 7 * rows))
+    assert torch.allclose(scaled, 7 * plain) == method.homogeneous
+
+
 @every
 def test_the_raw_map_is_weights_times_activations(method: Method, kind: HeadKind, activation: type[nn.Module]) -> None:
     """The pipeline, written out again with autograd through the head."""

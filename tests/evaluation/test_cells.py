@@ -6,9 +6,10 @@ import torch
 
 import dualcam
 from dualcam import methods
+from dualcam.cli.evaluate import GridOptions
 from dualcam.data.prepared import prepare_tensor
 from dualcam.errors import ChoiceError, MethodNotApplicable
-from dualcam.evaluation.cells import BRANCHES, Grid, MapKind, make_grid
+from dualcam.evaluation.cells import BRANCHES, PARALLEL, USUAL_BRANCHES, Grid, MapKind, make_grid
 from dualcam.evaluation.views import raw_maps
 from dualcam.explainer import run_model
 from dualcam.heatmap import normalize
@@ -37,6 +38,29 @@ def test_cells_called_the_same_are_the_same(kind: HeadKind, activation: type[tor
         for how in grid.normalizations:
             for ours, theirs in zip(maps[each].numpy(), maps[other].numpy(), strict=True):
                 np.testing.assert_allclose(normalize(ours, how), normalize(theirs, how), atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["pooled-linear", "mlp"])
+def test_scores_with_parallel_gradients_draw_the_same_maps(kind: HeadKind) -> None:
+    model = wrapped(kind)
+    grid = make_grid(model, branch=PARALLEL)
+    assert {each.branch for each in grid.computed if methods.get(each.method).homogeneous} == {"softmax-log-odds"}
+    assert {each.branch for each in grid.computed if each.method == "grad-cam++"} == set(PARALLEL)
+    maps = all_maps(model, grid)
+    for each, other in grid.same.items():
+        for how in grid.normalizations:
+            for ours, theirs in zip(maps[each].numpy(), maps[other].numpy(), strict=True):
+                np.testing.assert_allclose(normalize(ours, how), normalize(theirs, how), atol=2e-5)
+    changed = [each for each in grid.kinds if each.branch == "softmax-probability"]
+    first = [each._replace(branch="softmax-log-odds") for each in changed]
+    assert not any(torch.allclose(maps[one], maps[other], rtol=1e-2) for one, other in zip(changed, first, strict=True))
+
+
+def test_the_usual_grid_has_four_branches() -> None:
+    assert {kind.branch for kind in make_grid(wrapped("mlp")).kinds} == set(USUAL_BRANCHES)
+    assert GridOptions().branch == USUAL_BRANCHES
+    assert len(USUAL_BRANCHES) == 4
+    assert set(BRANCHES) == {*USUAL_BRANCHES, *PARALLEL}
 
 
 def test_cells_called_different_are_different() -> None:
@@ -82,7 +106,7 @@ def test_wrong_choices_are_named() -> None:
 @pytest.mark.parametrize("kind", ["pooled-linear", "mlp"])
 def test_maps_are_those_of_explain(kind: HeadKind) -> None:
     model = wrapped(kind)
-    grid = make_grid(model)
+    grid = make_grid(model, branch=tuple(BRANCHES))
     maps = all_maps(model, grid)
     for each in grid.kinds:
         branch, score = BRANCHES[each.branch]

@@ -27,7 +27,8 @@ class GridOptions:
     """Methods (default: all that apply to the model's head)."""
 
     branch: Names = ("softmax", "softmax-centered", "softmax-log-odds", "sigmoid")
-    """softmax, softmax-centered, softmax-log-odds (these two need no training), sigmoid."""
+    """softmax; softmax-centered, softmax-log-odds, softmax-log-probability, softmax-probability: which no common shift
+    changes, and which need no training; sigmoid."""
 
     sign: Names = ("signed", "positive")
     """signed, positive."""

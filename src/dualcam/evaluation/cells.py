@@ -12,13 +12,25 @@ from dualcam.errors import check_choice
 from dualcam.model import DualBranch
 from dualcam.types import Branch, Normalization, Score, Sign
 
-ScoredBranch = Literal["softmax", "softmax-centered", "softmax-log-odds", "sigmoid"]
+ScoredBranch = Literal[
+    "softmax",
+    "softmax-centered",
+    "softmax-log-odds",
+    "softmax-log-probability",
+    "softmax-probability",
+    "sigmoid",
+]
 BRANCHES: dict[ScoredBranch, tuple[Branch, Score]] = {
     "softmax": ("softmax", "logit"),
     "softmax-centered": ("softmax", "centered"),
     "softmax-log-odds": ("softmax", "log-odds"),
+    "softmax-log-probability": ("softmax", "log-probability"),
+    "softmax-probability": ("softmax", "probability"),
     "sigmoid": ("sigmoid", "logit"),
 }
+USUAL_BRANCHES: tuple[ScoredBranch, ...] = ("softmax", "softmax-centered", "softmax-log-odds", "sigmoid")
+PARALLEL: tuple[ScoredBranch, ...] = ("softmax-log-odds", "softmax-log-probability", "softmax-probability")
+"""Scores of one gradient's direction: d log p = (1 - p) d log-odds, d p = p d log p."""
 SIGNS: tuple[Sign, ...] = ("signed", "positive")
 NORMALIZATIONS: tuple[Normalization, ...] = ("minmax", "max", "ivr")
 
@@ -71,14 +83,15 @@ def make_grid(
     model: DualBranch,
     *,
     method: Sequence[str] = (),
-    branch: Sequence[str] = tuple(BRANCHES),
+    branch: Sequence[str] = USUAL_BRANCHES,
     sign: Sequence[str] = SIGNS,
     normalize: Sequence[str] = NORMALIZATIONS,
 ) -> Grid:
     """Return the grid of the choices; no ``method`` means all that apply. Raises `ChoiceError`, `MethodNotApplicable`.
 
     By law, on a head that is linear in the pooled activations every method whose signed map adds up to the logit
-    (CAM, Grad-CAM, XGrad-CAM, LayerCAM) draws CAM's map; and an untrained sigmoid branch draws the softmax branch's.
+    (CAM, Grad-CAM, XGrad-CAM, LayerCAM) draws CAM's map; an untrained sigmoid branch draws the softmax branch's; and
+    log-odds, log p and p have parallel gradients, which a homogeneous method does not tell apart.
     """
     for argument, values, choices in (
         ("branch", branch, tuple(BRANCHES)),
@@ -101,8 +114,11 @@ def make_grid(
     first: dict[tuple[str, str, str], MapKind] = {}
     untrained = _is_clone(model)
     for kind in kinds:
-        complete = model.softmax_head.is_linear and methods.get(kind.method).total is not None
+        how = methods.get(kind.method)
+        complete = model.softmax_head.is_linear and how.total is not None
         scored = "softmax" if untrained and kind.branch == "sigmoid" else kind.branch
+        if how.homogeneous and scored in PARALLEL:
+            scored = PARALLEL[0]
         same[kind] = first.setdefault(("complete" if complete else kind.method, scored, kind.sign), kind)
     return Grid(kinds, tuple(how for how in NORMALIZATIONS if how in normalize), same)
 

@@ -44,7 +44,8 @@ def line(row: Row, summary: Summary) -> list[str]:
     """Return a row of the narrow tables."""
     kind = row.cell.kind
     also = dict.fromkeys(each.method for each in row.same if each.branch == kind.branch)
-    text = [kind.branch, " = ".join([kind.method, *also]), kind.sign, row.cell.normalization]
+    branches = dict.fromkeys(each.branch for each in (kind, *row.same) if each.method == kind.method)
+    text = [" = ".join(branches), " = ".join([kind.method, *also]), kind.sign, row.cell.normalization]
     for metric in summary.metrics:
         figure = row.figures[metric]
         text.append(f"{figure.value.mean:.1f}")

@@ -24,6 +24,7 @@ class Method:
     ``weights`` is signed, unless ``rectified``: then it keeps only the part for the class, and the signed weights are
     f(g) - f(-g). ``needs_rows``: the method reads the linear head's class rows, not gradients. ``total`` says how
     the signed map of a pooled linear head adds up to the logit without its bias: by its "mean", its "sum", or not.
+    ``homogeneous``: a positive factor on the gradients (or rows) is one on the weights.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Method:
     needs_rows: bool = False
     rectified: bool = False
     total: Literal["mean", "sum"] | None = None
+    homogeneous: bool = False
 
 
 @cache

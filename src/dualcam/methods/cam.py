@@ -18,4 +18,5 @@ METHOD = Method(
     paper="Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016",
     needs_rows=True,
     total="mean",
+    homogeneous=True,
 )

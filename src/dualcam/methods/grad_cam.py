@@ -16,4 +16,5 @@ METHOD = Method(
     weights=grad_cam,
     paper="Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks, ICCV 2017",
     total="sum",
+    homogeneous=True,
 )

@@ -17,4 +17,5 @@ METHOD = Method(
     paper="Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, TIP 2021",
     rectified=True,
     total="sum",
+    homogeneous=True,
 )

@@ -22,4 +22,5 @@ METHOD = Method(
     weights=xgrad_cam,
     paper="Fu et al., Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs, BMVC 2020",
     total="sum",
+    homogeneous=True,
 )

@@ -1,0 +1,102 @@
+"""Photos modified by a map: multiplied by it, or handed over to a baseline pixel by pixel in its order."""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dualcam.metrics.fidelity import Perturbation
+from dualcam.metrics.fidelity_settings import Baseline, FidelitySettings
+
+
+def whole_map(heat: Tensor) -> Tensor:
+    """Return the map itself."""
+    return heat
+
+
+def descending_ranks(heat: Tensor) -> Tensor:
+    """Return each pixel's place [H, W], int64, from the hottest (0) to the coldest; ties in reading order."""
+    order = heat.flatten().argsort(descending=True, stable=True)
+    ranks = torch.empty_like(order)
+    ranks[order] = torch.arange(len(order), device=order.device)
+    return ranks.reshape(heat.shape)
+
+
+def no_map(heat: Tensor) -> Tensor:
+    """Return an empty tensor: the photos are the same for every map."""
+    return heat.new_empty(0)
+
+
+def step_counts(pixels: int, steps: int) -> list[int]:
+    """Return how many of ``pixels`` are handed over after each of 0..``steps``: equal shares, rounded half to even."""
+    return [round(pixels * step / steps) for step in range(steps + 1)]
+
+
+def blurred(photo: Tensor, size: int, sigma: float) -> Tensor:
+    """Return ``photo`` [3, H, W] under a Gaussian of ``size`` pixels; beyond the border are zeros, as in RISE."""
+    line = _gaussian(size, sigma).to(photo)
+    rows = functional.conv2d(photo.unsqueeze(1), line.view(1, 1, -1, 1), padding=(size // 2, 0))
+    return functional.conv2d(rows, line.view(1, 1, 1, -1), padding=(0, size // 2)).squeeze(1)
+
+
+@cache
+def _gaussian(size: int, sigma: float) -> Tensor:
+    distance = torch.arange(size, dtype=torch.float64) - size // 2
+    line = torch.exp(-(distance**2) / (2 * sigma**2))
+    return line / line.sum()
+
+
+def baseline_photo(photo: Tensor, baseline: Baseline, settings: FidelitySettings) -> Tensor:
+    """Return what stands for a removed photo [3, H, W]: it blurred, its mean color, or zeros of the space."""
+    if baseline == "blur":
+        return blurred(photo, settings.blur_size, settings.blur_sigma)
+    if baseline == "mean":
+        return photo.mean((1, 2), keepdim=True).expand_as(photo).clone()
+    return torch.zeros_like(photo)
+
+
+def _masked(photo: Tensor, heat: Tensor, settings: FidelitySettings) -> Tensor:
+    return (photo * heat.to(photo)).unsqueeze(0)
+
+
+def _inserted(photo: Tensor, ranks: Tensor, settings: FidelitySettings) -> Tensor:
+    return _stepwise(baseline_photo(photo, settings.insertion_baseline, settings), photo, ranks, settings.steps)
+
+
+def _deleted(photo: Tensor, ranks: Tensor, settings: FidelitySettings) -> Tensor:
+    return _stepwise(photo, baseline_photo(photo, settings.deletion_baseline, settings), ranks, settings.steps)
+
+
+def _stepwise(start: Tensor, end: Tensor, ranks: Tensor, steps: int) -> Tensor:
+    """Return the photos between ``start`` and ``end``, both left out, [steps - 1, 3, H, W]."""
+    counts = torch.tensor(step_counts(ranks.numel(), steps)[1:-1], device=ranks.device)
+    return torch.where((ranks < counts[:, None, None]).unsqueeze(1), end, start)
+
+
+def _between(settings: FidelitySettings) -> int:
+    return settings.steps - 1
+
+
+def _one(settings: FidelitySettings) -> int:
+    return 1
+
+
+def _baseline(name: Baseline) -> Perturbation:
+    def photos(photo: Tensor, view: Tensor, settings: FidelitySettings) -> Tensor:
+        return baseline_photo(photo, name, settings).unsqueeze(0)
+
+    return Perturbation(f"baseline-{name}", no_map, photos, _one)
+
+
+MASKED = Perturbation("masked", whole_map, _masked, _one)
+"""x * M, one photo."""
+
+INSERTED = Perturbation("inserted", descending_ranks, _inserted, _between)
+"""The hottest pixels put back into the baseline, step by step; the baseline and the photo are left out."""
+
+DELETED = Perturbation("deleted", descending_ranks, _deleted, _between)
+"""The hottest pixels replaced by the baseline, step by step; the photo and the baseline are left out."""
+
+BASELINES: dict[Baseline, Perturbation] = {name: _baseline(name) for name in ("blur", "mean", "zero")}
+"""The baseline alone, one photo for all maps."""

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from dualcam.data.prepared import Prepared
-from dualcam.description import applicable, default_method
+from dualcam.description import default_method, usual_methods
 from dualcam.explainer import Settings, check_options, explain_forward, run_model
 from dualcam.explanation import ClassEvidence
 from dualcam.model import DualBranch
@@ -19,7 +19,7 @@ from dualcam.types import Box
 
 UNITS = {"logit": "logits", "centered": "logits"}
 SIGNS = {"positive": "evidence for", "signed": "all evidence", "negative": "evidence against"}
-WORDS = {"cam": "CAM", "grad": "Grad", "xgrad": "XGrad", "layer": "Layer"}
+WORDS = {"xgrad": "XGrad", "hirescam": "HiResCAM"}
 MOST_ROWS = 10
 """Classes that a panel shows; all are in the results."""
 
@@ -40,16 +40,16 @@ def make_plan(
 ) -> Plan:
     """Return a plan; raises `ClassNotFound` where ``model`` has no such classes.
 
-    ``compare`` adds, for the first class, every method that applies, by branch.
+    ``compare`` adds, for the first class, every usual method that applies, by branch.
     """
     resolve_classes(classes, torch.zeros(1, model.classes), model.class_names)
-    usual = check_options(model, branch="softmax", method=default_method(model.softmax_head), sign="signed")
-    usual = replace(usual, normalize=main.normalize)
+    base = check_options(model, branch="softmax", method=default_method(model.softmax_head), sign="signed")
+    base = replace(base, normalize=main.normalize)
     compared = tuple(
-        tuple(replace(main, branch=branch, method=method) for method in applicable(model.head(branch)))
+        tuple(replace(main, branch=branch, method=method) for method in usual_methods(model.head(branch)))
         for branch in ("softmax", "sigmoid")
     )
-    return Plan(classes, main, usual, compared if compare else (), threshold)
+    return Plan(classes, main, base, compared if compare else (), threshold)
 
 
 def make_sheets(model: DualBranch, batch: Sequence[Prepared], plan: Plan) -> list[Sheet | None]:
@@ -138,7 +138,10 @@ def label(settings: Settings) -> str:
 
 def method_label(settings: Settings) -> str:
     """Return the method as a title says it: "Grad-CAM"."""
-    words = "-".join(WORDS.get(word, word.replace("cam", "CAM")) for word in settings.method.name.split("-"))
+    words = "-".join(
+        WORDS.get(word, word.upper() if word.startswith("cam") else word.capitalize())
+        for word in settings.method.name.split("-")
+    )
     return words.replace("Layer-CAM", "LayerCAM")
 
 

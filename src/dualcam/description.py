@@ -19,6 +19,11 @@ def applicable(head: Head) -> list[Method]:
     return [method for method in methods.available().values() if head.is_linear or not method.needs_rows]
 
 
+def usual_methods(head: Head) -> list[Method]:
+    """Return the methods that comparisons hold unasked: those that apply to ``head`` and are ``usual``."""
+    return [method for method in applicable(head) if method.usual]
+
+
 def check_applicable(method: Method, head: Head) -> None:
     """Raise `MethodNotApplicable` with the way out where ``method`` needs class rows that ``head`` does not have."""
     if method.needs_rows and not head.is_linear:

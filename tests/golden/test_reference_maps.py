@@ -23,6 +23,8 @@ PAPERS = {
         ("layer-cam", "signed", "ref/HiResCAM"),
         ("layer-cam", "positive", "ref/LayerCAM"),
         ("grad-cam++", "positive", "ref/GradCAM++"),
+        ("hirescam", "signed", "ref/HiResCAM"),
+        ("eigen-cam", "signed", "ref/EigenCAM"),
     ],
     "smallvgg": [
         ("grad-cam", "signed", "ref/GradCAM"),
@@ -30,6 +32,8 @@ PAPERS = {
         ("layer-cam", "signed", "ref/HiResCAM"),
         ("layer-cam", "positive", "ref/LayerCAM"),
         ("grad-cam++", "positive", "ref/GradCAM++"),
+        ("hirescam", "signed", "ref/HiResCAM"),
+        ("eigen-cam", "signed", "ref/EigenCAM"),
     ],
 }
 # Where the libraries are right. Their Grad-CAM++ is another formula: see `test_known_faults_of_others`.
@@ -44,6 +48,7 @@ LIBRARIES = {
         ("layer-cam", "positive", "tc/LayerCAM/raw"),
         ("layer-cam", "positive", "pgc/LayerCAM/raw"),
         ("layer-cam", "signed", "pgc/HiResCAM/raw"),
+        ("hirescam", "signed", "pgc/HiResCAM/raw"),
     ],
     "smallvgg": [
         ("grad-cam", "signed", "tc/GradCAM/raw"),
@@ -54,6 +59,7 @@ LIBRARIES = {
         ("layer-cam", "positive", "tc/LayerCAM/raw"),
         ("layer-cam", "positive", "pgc/LayerCAM/raw"),
         ("layer-cam", "signed", "pgc/HiResCAM/raw"),
+        ("hirescam", "signed", "pgc/HiResCAM/raw"),
     ],
 }
 
@@ -151,6 +157,14 @@ def test_other_libraries(goldens_folder: Path, network: str, method: str, sign: 
     if key.startswith("tc/") and method != "cam":  # torchcam's gradient maps are rectified after the sum
         ours = ours.clip(min=0)
     assert error(ours, case.arrays[key].astype(np.float64)) < 1e-5
+
+
+def test_eigen_grad_cam_is_the_reference_s_up_to_the_sign_that_it_left_open(case: Case) -> None:
+    ours, theirs = case.raw("eigen-grad-cam", sign="signed"), case.arrays["ref/EigenGradCAM"]
+    evidence = case.raw("hirescam", sign="signed")
+    for image in range(len(ours)):
+        turned = theirs[image] * np.sign((theirs[image] * evidence[image]).sum())
+        assert error(ours[image], turned) < 1e-5
 
 
 def test_known_faults_of_others(case: Case) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import dualcam
 from dualcam import methods
 from dualcam.heatmap import combine, weight_parts
-from dualcam.types import Evidence, HeadKind
+from dualcam.types import Evidence, HeadKind, Sign
 from tests.models import KINDS, PREPROCESSING, explain_planted, images, maps, tiny, wrapped
 
 METHODS = sorted(methods.available())
@@ -171,3 +171,15 @@ def test_hirescam_of_a_nonlinear_head_is_gradient_times_activation(seed: int) ->
     leaf = model.activations(batch).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(model.sigmoid_head.eval()(leaf)[:, 1].sum(), leaf)
     torch.testing.assert_close(found[:, 0], (gradient * leaf).sum(1).detach())
+
+
+@pytest.mark.parametrize("sign", ["signed", "positive", "negative"])
+@pytest.mark.parametrize("clamp_weights", [True, False])
+@given(seed=seeds)
+def test_hirescam_is_layer_cam_under_every_sign(sign: Sign, clamp_weights: bool, seed: int) -> None:
+    evidence = evidence_of(seed, nonnegative=False)
+    one, other = (
+        combine(weight_parts(methods.get(name), evidence), evidence.activations, sign, clamp_weights=clamp_weights)
+        for name in ("hirescam", "layer-cam")
+    )
+    torch.testing.assert_close(one, other)

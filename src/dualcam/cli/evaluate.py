@@ -24,7 +24,7 @@ class GridOptions:
     """What is compared."""
 
     method: Names = ()
-    """Methods (default: all that apply to the model's head)."""
+    """Methods (default: the usual ones that apply to the head)."""
 
     branch: Names = ("softmax", "softmax-centered", "softmax-log-odds", "sigmoid")
     """softmax; softmax-centered, softmax-log-odds, softmax-log-probability, softmax-probability: which no common shift

@@ -43,7 +43,7 @@ class EvidenceOptions:
     """How a photo is brought to the model's input: the whole photo squashed, its centre, or the whole photo padded."""
 
     compare: Annotated[bool, Parameter(negative="")] = False
-    """Add every method that applies, softmax branch above sigmoid branch, for the first class."""
+    """Add every usual method that applies, softmax branch above sigmoid branch, for the first class."""
 
     shared_scale: Annotated[bool, Parameter(negative="")] = False
     """One color scale for all photos, in the unit of the score; panels are drawn at the end."""

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from dualcam import methods
-from dualcam.description import applicable, check_applicable
+from dualcam.description import check_applicable, usual_methods
 from dualcam.errors import check_choice
 from dualcam.model import DualBranch
 from dualcam.types import Branch, Normalization, Score, Sign
@@ -87,7 +87,7 @@ def make_grid(
     sign: Sequence[str] = SIGNS,
     normalize: Sequence[str] = NORMALIZATIONS,
 ) -> Grid:
-    """Return the grid of the choices; no ``method`` means all that apply. Raises `ChoiceError`, `MethodNotApplicable`.
+    """Return the grid of the choices; no ``method`` means the usual ones that apply. Raises `ChoiceError`, `MethodNotApplicable`.
 
     By law, on a head that is linear in the pooled activations every method whose signed map adds up to the logit
     (CAM, Grad-CAM, XGrad-CAM, LayerCAM) draws CAM's map; an untrained sigmoid branch draws the softmax branch's; and
@@ -101,7 +101,7 @@ def make_grid(
         check_choice(argument, None if values else values, (None,))
         for value in values:
             check_choice(argument, value, choices)
-    found = [methods.get(name) for name in method] or applicable(model.softmax_head)
+    found = [methods.get(name) for name in method] or usual_methods(model.softmax_head)
     for item in found:
         check_applicable(item, model.softmax_head)
     asked = {"branch": branch, "sign": sign}
@@ -119,6 +119,8 @@ def make_grid(
         scored = "softmax" if untrained and kind.branch == "sigmoid" else kind.branch
         if how.homogeneous and scored in PARALLEL:
             scored = PARALLEL[0]
+        if not how.per_class:
+            scored = "softmax"
         same[kind] = first.setdefault(("complete" if complete else kind.method, scored, kind.sign), kind)
     return Grid(kinds, tuple(how for how in NORMALIZATIONS if how in normalize), same)
 

@@ -24,7 +24,9 @@ class Method:
     ``weights`` is signed, unless ``rectified``: then it keeps only the part for the class, and the signed weights are
     f(g) - f(-g). ``needs_rows``: the method reads the linear head's class rows, not gradients. ``total`` says how
     the signed map of a pooled linear head adds up to the logit without its bias: by its "mean", its "sum", or not.
-    ``homogeneous``: a positive factor on the gradients (or rows) is one on the weights.
+    ``homogeneous``: a positive factor on the gradients (or rows) is one on the weights. ``gradient_free``: they are
+    not read. ``per_class``: whether two classes, or two scores, have maps of their own. ``usual``: whether comparisons
+    hold the method unasked; one that costs many forwards, knows no class, or equals another is not.
     """
 
     name: str
@@ -34,6 +36,9 @@ class Method:
     rectified: bool = False
     total: Literal["mean", "sum"] | None = None
     homogeneous: bool = False
+    gradient_free: bool = False
+    per_class: bool = True
+    usual: bool = True
 
 
 @cache

@@ -87,7 +87,9 @@ def make_grid(
     sign: Sequence[str] = SIGNS,
     normalize: Sequence[str] = NORMALIZATIONS,
 ) -> Grid:
-    """Return the grid of the choices; no ``method`` means the usual ones that apply. Raises `ChoiceError`, `MethodNotApplicable`.
+    """Return the grid of the choices; no ``method`` means the usual ones that apply.
+
+    Raises `ChoiceError`, `MethodNotApplicable`.
 
     By law, on a head that is linear in the pooled activations every method whose signed map adds up to the logit
     (CAM, Grad-CAM, XGrad-CAM, LayerCAM) draws CAM's map; an untrained sigmoid branch draws the softmax branch's; and

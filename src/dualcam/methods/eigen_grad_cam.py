@@ -8,7 +8,7 @@ from dualcam.types import Evidence
 
 
 def eigen_grad_cam(evidence: Evidence) -> Tensor:
-    """Return w_i = v_i g_i per cell, [..., D, h, w]; v is the first right singular vector of g_i F_i, cells by channels.
+    """Return w_i = v_i g_i per cell, [..., D, h, w]; v is the first right singular vector of g_i F_i (cells, channels).
 
     The map is the projection (g F) v, not centered. v is turned as in Eigen-CAM, which here means: so that the map
     correlates positively, over cells, with sum_i g_i F_i (HiResCAM's map). So positive values are evidence for the

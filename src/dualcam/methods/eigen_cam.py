@@ -27,7 +27,7 @@ def first_direction(matrix: Tensor) -> Tensor:
     """
     finite = matrix.isfinite().all(-1).all(-1)
     safe = torch.where(finite[..., None, None], matrix, 0.0)
-    vector = torch.linalg.svd(safe, full_matrices=False).Vh[..., 0, :]
+    vector: Tensor = torch.linalg.svd(safe, full_matrices=False).Vh[..., 0, :]
     total = vector.sum(-1)
     largest = vector.gather(-1, vector.abs().argmax(-1, keepdim=True)).squeeze(-1)
     rounding = torch.finfo(vector.dtype).eps * vector.shape[-1]

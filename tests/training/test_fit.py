@@ -98,11 +98,13 @@ def test_loss_falls_and_history_is_written(photos: Path, tmp_path: Path) -> None
     assert [float(line.split(",")[1]) for line in lines[1:]] == pytest.approx([0.5, 0.5, 0.5, 0.05])
     assert (out / "history.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
         "branch.safetensors",
         "dualcam.json",
         "history.csv",
         "history.png",
     ]
+    assert "fingerprint before and after training is equal" in (out / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("epoch", [0, 1])

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from dualcam import checkpoint
+from dualcam.card import write_card
 from dualcam.datasets import Dataset
 from dualcam.errors import CheckpointError
 from dualcam.guards import frozen
@@ -67,6 +68,7 @@ def fit(
         assert trained.training_record is not None
         trained.training_record["seconds"] = round(time.monotonic() - started, 1)
         checkpoint.save(trained, folder)
+        write_card(folder)
         remove_state(folder)
     return trained
 

@@ -51,7 +51,7 @@ def train(preparation: Preparation, folder: Path | None, *, resume: bool) -> Dua
     trained.sigmoid_head = head
     head.zero_grad()
     head.train(preparation.model.training)
-    trained.training_record = record(preparation, task, course.history)
+    trained.training_record = record(preparation, task, course.history) | {"backbone_before": identity["backbone"]}
     return trained
 
 

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualcam.errors import ChoiceError, ClassNotFound
-from dualcam.targets import SCORES, class_index, resolve_classes, score_gradients
+from dualcam.targets import SCORES, class_index, resolve_classes, score_gradients, score_values, similar_classes
+from dualcam.tuning import Tuning, make_tuning
 from dualcam.types import Score
+from tests.models import images, wrapped
 
 NAMES = ("tench", "Goldfish", "great white shark", "crane", "crane", "7")
 LOGITS = torch.tensor([[0.0, 5, 1, 2, 3, -1], [9, 0, 8, 7, 1, 2]])
@@ -37,6 +39,53 @@ def test_scores_are_their_formulas() -> None:
     torch.testing.assert_close(SCORES["probability"](logits), p)
     torch.testing.assert_close(SCORES["log-probability"](logits), p.log())
     torch.testing.assert_close(SCORES["log-odds"](logits), (p / (1 - p)).log())
+
+
+@given(seed=st.integers(0, 1000), gamma=st.floats(0, 2), similar=st.integers(1, 7))
+def test_finer_is_its_formula_and_its_gradient(seed: int, gamma: float, similar: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    tuning = Tuning(gamma=gamma, similar=similar)
+    values = score_values(logits, "finer", tuning)
+    index = torch.tensor([[4, 0], [2, 2]])
+    for image in range(2):
+        for k in range(5):
+            distance = (logits[image] - logits[image, k]).abs().tolist()
+            others = sorted((j for j in range(5) if j != k), key=distance.__getitem__)
+            near = others[:similar]
+            expected = logits[image, k] - gamma * sum(logits[image, j] for j in near) / len(near)
+            torch.testing.assert_close(values[image, k], expected)
+    found = score_gradients(logits.detach(), index, "finer", tuning)
+    for column in range(2):
+        (expected,) = torch.autograd.grad(values.gather(1, index)[:, column].sum(), logits, retain_graph=True)
+        torch.testing.assert_close(found[:, column], expected)
+
+
+def test_rest_is_the_logit_less_the_cross_entropy() -> None:
+    logits = torch.randn(4, 6, dtype=torch.float64)
+    for k in range(6):
+        loss = torch.nn.functional.cross_entropy(logits, torch.full((4,), k), reduction="none")
+        torch.testing.assert_close(SCORES["rest"](logits)[:, k], logits[:, k] - loss)
+
+
+def test_one_class_alone_has_no_similar_class() -> None:
+    logits = torch.randn(3, 1, dtype=torch.float64)
+    index = torch.zeros(3, 1, dtype=torch.long)
+    assert torch.equal(SCORES["finer"](logits), logits)
+    assert similar_classes(logits, index, 3).shape == (3, 1, 0)
+    assert torch.equal(score_gradients(logits, index, "finer"), torch.ones(3, 1, 1, dtype=torch.float64))
+
+
+def test_numbers_out_of_range_or_unread_are_errors() -> None:
+    with pytest.raises(ChoiceError, match=r"gamma must lie in \[0, inf\]; got -1"):
+        make_tuning({"gamma": -1})
+    with pytest.raises(ChoiceError, match=r"similar must lie in"):
+        Tuning(similar=0)
+    with pytest.raises(ChoiceError, match=r"no 'gama'; it holds gamma, similar"):
+        make_tuning({"gama": 1})
+    with pytest.raises(ChoiceError, match=r"gamma=1 is not read by method 'cam' and score 'logit'; leave it out"):
+        wrapped("pooled-linear").explain(images(), tuning={"gamma": 1})
+    assert make_tuning(None) == Tuning()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from dualcam.sheet import MapTile, Row, Sheet
 from dualcam.targets import Classes, resolve_classes
 from dualcam.types import Box
 
-UNITS = {"logit": "logits", "centered": "logits"}
+UNITS = {"logit": "logits", "centered": "logits", "finer": "logits"}
 SIGNS = {"positive": "evidence for", "signed": "all evidence", "negative": "evidence against"}
 WORDS = {"xgrad": "XGrad", "hirescam": "HiResCAM"}
 MOST_ROWS = 10

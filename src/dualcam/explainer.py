@@ -1,6 +1,6 @@
 """The pipeline: images -> one forward -> activations -> gradients of the tail -> weights -> signed maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
@@ -20,7 +20,8 @@ from dualcam.heads import Head
 from dualcam.heatmap import combine, weight_parts
 from dualcam.methods import Method
 from dualcam.model import DualBranch
-from dualcam.targets import SCORES, Classes, resolve_classes, score_gradients
+from dualcam.targets import READS, SCORES, Classes, resolve_classes, score_gradients, score_values
+from dualcam.tuning import DEFAULTS, Tuning, check_read, make_tuning
 from dualcam.types import Branch, BranchLogits, Evidence, Fit, Normalization, Score, Sign
 
 Images: TypeAlias = "Tensor | Photo | Sequence[Photo]"
@@ -38,6 +39,7 @@ class ExplainOptions(TypedDict, total=False):
     fit: Fit
     clamp: Literal["auto", "weights", "contributions"]
     batch_size: int
+    tuning: Tuning | Mapping[str, float | int | None] | None
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Settings:
     score: Score
     size: tuple[int, int] | None
     clamp_weights: bool
+    tuning: Tuning = DEFAULTS
 
 
 def explain(
@@ -64,11 +67,13 @@ def explain(
 
     - ``method``: "cam" for linear heads, else "grad-cam"; `dualcam.methods.available` lists all;
     - ``branch="sigmoid"``: whose score is explained; ``score="logit"`` of it, or "centered", "log-odds",
-      "log-probability", "probability", which no shift common to all classes can change;
+      "log-probability", "probability", which no shift common to all classes can change, or "rest" (l_k + log p_k),
+      "finer" (against the most similar classes);
     - ``sign="positive"`` | "signed" | "negative"; ``clamp="auto"``: clamp weights where the activations are >= 0 and
       contributions w_i F_i elsewhere, or always "weights" (the paper's rule) or "contributions";
     - ``normalize="max"`` | "minmax" | "ivr" | None (logits); ``size``: (height, width) of the maps, default the
       photo's;
+    - ``tuning``: numbers of some methods and scores by name, {"gamma": 1}; `dualcam.tuning.Tuning` has them all;
     - ``fit="squash"`` | "crop" | "pad": how a photo is brought to the input size; ``batch_size=16`` for photos.
 
     Works under no_grad, inference_mode and autocast, and in train mode (eval mode inside, restored after); leaves the
@@ -109,7 +114,9 @@ def check_options(model: DualBranch, **options: Unpack[ExplainOptions]) -> Setti
     check_choice("score", score, SCORES)
     check_choice("clamp", clamp, ("auto", "weights", "contributions"))
     clamp_weights = clamp == "weights" or (clamp == "auto" and model.anatomy.nonnegative)
-    return Settings(method, branch, sign, normalize, score, options.get("size"), clamp_weights)
+    tuning = make_tuning(options.get("tuning"))
+    check_read(tuning, READS.get(score, ()), f"method {method.name!r} and score {score!r}")
+    return Settings(method, branch, sign, normalize, score, options.get("size"), clamp_weights, tuning)
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,7 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
         with torch.no_grad():  # the sigmoid branch's other logits are nobody's question, and cost what its rows weigh
             sigmoid_logits = model.sigmoid_head.logits_of(forward.activations, index)
         logits = BranchLogits(forward.logits.gather(1, index), sigmoid_logits)
-        evidence = gather_evidence(head, forward.activations, index, settings.score)
+        evidence = gather_evidence(head, forward.activations, index, settings.score, settings.tuning)
     with torch.no_grad(), _full_precision(forward.activations):
         parts = weight_parts(settings.method, evidence)
         signed = combine(parts, evidence.activations, "signed", clamp_weights=settings.clamp_weights)
@@ -177,7 +184,13 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
     ]
 
 
-def gather_evidence(head: Head, activations: Tensor, index: Tensor, score: Score) -> Evidence:
+def gather_evidence(
+    head: Head,
+    activations: Tensor,
+    index: Tensor,
+    score: Score,
+    tuning: Tuning = DEFAULTS,
+) -> Evidence:
     """Return activations [B, 1, D, h, w] and the gradients of the explained scores of classes ``index`` [B, K].
 
     Linear heads give them in closed form, [B, K, D, 1, 1], at no backward pass; the others run the tail again, with
@@ -191,13 +204,13 @@ def gather_evidence(head: Head, activations: Tensor, index: Tensor, score: Score
             with torch.no_grad():
                 logits = _full(head(activations))
                 with _full_precision(activations):
-                    rows = score_gradients(logits, index, score) @ weight
+                    rows = score_gradients(logits, index, score, tuning) @ weight
         rows = rows[..., None, None]
         cells = activations.shape[2] * activations.shape[3]
         return Evidence(_full(activations).unsqueeze(1), rows / cells, rows)
     with torch.inference_mode(mode=False), torch.enable_grad():
         leaf = activations.detach().clone().requires_grad_()
-        scores = SCORES[score](_full(head(leaf))).gather(1, index.clone())
+        scores = score_values(_full(head(leaf)), score, tuning).gather(1, index.clone())
         last = scores.shape[1] - 1
         gradients = [
             torch.autograd.grad(scores[:, k].sum(), leaf, retain_graph=k < last)[0] for k in range(scores.shape[1])

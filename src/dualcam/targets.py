@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dualcam.errors import ChoiceError, ClassNotFound, check_choice
+from dualcam.tuning import DEFAULTS, Tuning
 from dualcam.types import Score
 
 Classes: TypeAlias = "int | str | Tensor | Sequence[int | str] | None"
@@ -40,16 +41,55 @@ def probability(logits: Tensor) -> Tensor:
     return logits.softmax(1)
 
 
+def rest(logits: Tensor) -> Tensor:
+    """Return l_k + log p_k, the residual softmax target-class score (Cai, arXiv 2501.06261, 2025): not shift-free.
+
+    Its gradient does not vanish where p_k is near 1, as that of p_k and log p_k does, and still looks at the others.
+    """
+    return logits + logits.log_softmax(1)
+
+
+def finer(logits: Tensor, gamma: float = 0.6, similar: int = 3) -> Tensor:
+    """Return l_k - gamma * mean of l_d over the ``similar`` classes whose logits lie nearest to l_k.
+
+    What tells a class from those it could be taken for (Zhang et al., Finer-CAM, CVPR 2025); shift-free for gamma = 1.
+    One class alone has none to be compared with: its score is its logit.
+    """
+    classes = torch.arange(logits.shape[1], device=logits.device).expand(logits.shape)
+    near = similar_classes(logits, classes, similar)
+    others = logits.unsqueeze(1).expand(-1, logits.shape[1], -1).gather(2, near)
+    return logits - gamma * others.mean(2) if near.shape[2] else logits
+
+
+def similar_classes(logits: Tensor, index: Tensor, similar: int) -> Tensor:
+    """Return the classes [B, K, T] with logits nearest to those of ``index`` [B, K], itself left out, nearest first."""
+    distance = (logits.detach().unsqueeze(1) - logits.detach().gather(1, index).unsqueeze(2)).abs()
+    distance = distance.scatter(2, index.unsqueeze(2), torch.inf)
+    return distance.topk(min(similar, logits.shape[1] - 1), dim=2, largest=False).indices
+
+
 SCORES: dict[Score, Callable[[Tensor], Tensor]] = {
     "logit": logit,
     "centered": centered,
     "log-odds": log_odds,
     "log-probability": log_probability,
     "probability": probability,
+    "rest": rest,
+    "finer": finer,
 }
+SHIFT_FREE: frozenset[Score] = frozenset({"centered", "log-odds", "log-probability", "probability"})
+"""Scores that no shift common to all classes can change."""
+READS: dict[Score, tuple[str, ...]] = {"finer": ("gamma", "similar")}
+"""The fields of `Tuning` that a score reads."""
 
 
-def score_gradients(logits: Tensor, index: Tensor, score: Score) -> Tensor:
+def score_values(logits: Tensor, score: Score, tuning: Tuning) -> Tensor:
+    """Return the scores [B, C] of all classes from ``logits`` [B, C]."""
+    check_choice("score", score, SCORES)
+    return finer(logits, tuning.gamma, tuning.similar) if score == "finer" else SCORES[score](logits)
+
+
+def score_gradients(logits: Tensor, index: Tensor, score: Score, tuning: Tuning = DEFAULTS) -> Tensor:
     """Return d score_k / d logits, [B, K, C], for the classes ``index`` [B, K]; closed forms."""
     check_choice("score", score, SCORES)
     chosen = torch.nn.functional.one_hot(index, logits.shape[1]).to(logits)
@@ -57,9 +97,15 @@ def score_gradients(logits: Tensor, index: Tensor, score: Score) -> Tensor:
         return chosen
     if score == "centered":
         return chosen - 1 / logits.shape[1]
+    if score == "finer":
+        near = similar_classes(logits, index, tuning.similar)
+        share = tuning.gamma / max(1, near.shape[2])
+        return chosen.scatter_add(2, near, chosen.new_full((), -share).expand(near.shape))
     p = logits.softmax(1).unsqueeze(1)
     if score == "log-probability":
         return chosen - p
+    if score == "rest":
+        return 2 * chosen - p
     if score == "probability":
         return (chosen - p) * p.squeeze(1).gather(1, index).unsqueeze(2)
     others = logits.unsqueeze(1).masked_fill(chosen.bool(), -torch.inf).softmax(2)

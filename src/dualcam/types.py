@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the command line reads the choices below, and its help is n
 Branch = Literal["sigmoid", "softmax"]
 Sign = Literal["positive", "signed", "negative"]
 Normalization = Literal["max", "minmax", "ivr"]
-Score = Literal["logit", "centered", "log-odds", "log-probability", "probability"]
+Score = Literal["logit", "centered", "log-odds", "log-probability", "probability", "rest", "finer"]
 Fit = Literal["squash", "crop", "pad"]
 Balance = Literal["uniform", "frequency", "none"]
 Layout = Literal["NCHW", "NHWC"]

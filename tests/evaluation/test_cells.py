@@ -60,7 +60,7 @@ def test_the_usual_grid_has_four_branches() -> None:
     assert {kind.branch for kind in make_grid(wrapped("mlp")).kinds} == set(USUAL_BRANCHES)
     assert GridOptions().branch == USUAL_BRANCHES
     assert len(USUAL_BRANCHES) == 4
-    assert set(BRANCHES) == {*USUAL_BRANCHES, *PARALLEL}
+    assert set(BRANCHES) == {*USUAL_BRANCHES, *PARALLEL, "softmax-rest", "softmax-finer", "sigmoid-finer"}
 
 
 def test_cells_called_different_are_different() -> None:

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from dualcam.targets import SCORES
+from dualcam.targets import SCORES, SHIFT_FREE
 from dualcam.types import Score
 from tests.models import explain_planted, maps, plant
 
-CONTROLS: list[Score] = [score for score in SCORES if score != "logit"]
+CONTROLS: list[Score] = sorted(SHIFT_FREE)
 seeds = st.integers(0, 10_000)
 
 
@@ -71,12 +71,22 @@ def test_controls_do_not_see_a_shift(score: Score, opaque: bool, seed: int, beta
     torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-11)
 
 
-@given(seeds)
-def test_the_logit_is_not_a_control(seed: int) -> None:
+@pytest.mark.parametrize("score", sorted(set(SCORES) - SHIFT_FREE))
+@given(seed=seeds)
+def test_the_other_scores_are_not_controls(score: Score, seed: int) -> None:
     activations, weight, bias = problem(seed)
-    before = maps(explain_planted(activations, weight, bias, sign="signed"))
-    after = maps(explain_planted(activations, weight + 1, bias, sign="signed"))
+    before = maps(explain_planted(activations, weight, bias, sign="signed", score=score))
+    after = maps(explain_planted(activations, weight + 1, bias, sign="signed", score=score))
     assert not torch.allclose(before, after, atol=1e-3)
+
+
+@given(seed=seeds, beta=st.floats(-3, 3))
+def test_finer_against_all_of_the_similar_classes_is_a_control(seed: int, beta: float) -> None:
+    activations, weight, bias = problem(seed)
+    options: dict[str, Any] = {"sign": "signed", "score": "finer", "tuning": {"gamma": 1, "similar": 2}}
+    before = maps(explain_planted(activations, weight, bias, **options))
+    after = maps(explain_planted(activations, weight + 1, bias + beta, **options))
+    torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-11)
 
 
 def test_centered_maps_are_those_of_centered_rows() -> None:

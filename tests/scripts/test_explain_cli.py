@@ -245,6 +245,8 @@ def test_compare_adds_rows(explain: Run, album: Path, tmp_path: Path) -> None:
         (("PHOTO", "--classes", ","), "classes is empty"),
         (("PHOTO", "--method", "magic"), "choose one of"),
         (("PHOTO", "--sign", "both"), "sign"),
+        (("PHOTO", "--score", "finer", "--gamma", "-1"), "gamma must lie in [0, inf]"),
+        (("PHOTO", "--similar", "2"), "similar=2 is not read by method 'cam' and score 'logit'"),
         (("PHOTO", "--threshold", "1"), "[0, 1)"),
         (("PHOTO", "--batch-size", "0"), "at least 1"),
         (("PHOTO", "--workers", "-1"), "at least 0"),

@@ -28,7 +28,8 @@ class GridOptions:
 
     branch: Names = ("softmax", "softmax-centered", "softmax-log-odds", "sigmoid")
     """softmax; softmax-centered, softmax-log-odds, softmax-log-probability, softmax-probability: which no common shift
-    changes, and which need no training; sigmoid."""
+    changes, and which need no training; softmax-rest (l + log p), softmax-finer (against similar classes); sigmoid,
+    sigmoid-finer."""
 
     sign: Names = ("signed", "positive")
     """signed, positive."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from dualcam.cli.options import ModelOptions, open_model
+from dualcam.tuning import DEFAULTS, Tuning
 from dualcam.types import Branch, Fit, Normalization, Score, Sign
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class EvidenceOptions:
     """top3 (any number), all, or classes by name or index, separated by commas. A panel shows the first ten."""
 
     method: str | None = None
-    """cam (where the head is linear, the default there), grad-cam, grad-cam++, layer-cam, xgrad-cam."""
+    """cam (where the head is linear, the default there), grad-cam, grad-cam++, layer-cam, xgrad-cam, or one that
+    comparisons leave out: eigen-cam, eigen-grad-cam, hirescam."""
 
     branch: Branch = "sigmoid"
     """Whose evidence is shown, and makes the boxes."""
@@ -34,7 +36,8 @@ class EvidenceOptions:
     """How the map is brought to [0, 1] for boxes and colors."""
 
     score: Score = "logit"
-    """Which score of the branch is explained; all but logit are free of shifts common to all classes."""
+    """Which score of the branch is explained; centered, log-odds and the two of probability are free of shifts
+    common to all classes; rest adds log p to the logit; finer tells the class from those most like it."""
 
     threshold: float = 0.2
     """Boxes surround what lies above this share of the map's maximum."""
@@ -72,6 +75,7 @@ def explain(
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for panels/, results.jsonl and run.json.")],
     model: ModelOptions = ModelOptions(),  # noqa: B008  - frozen
     evidence: EvidenceOptions = EvidenceOptions(),
+    tuning: Annotated[Tuning, Parameter(name="*")] = DEFAULTS,
     work: WorkOptions = WorkOptions(),
 ) -> int:
     """Explain photos: a panel for each, and a line in results.jsonl.
@@ -93,13 +97,13 @@ def explain(
     options = {key: getattr(evidence, key) for key in ("method", "branch", "sign", "normalize", "score")}
     plan = make_plan(
         wrapped,
-        check_options(wrapped, **options),
+        check_options(wrapped, **options, tuning=tuning),
         split_classes(evidence.classes, wrapped.class_names),
         threshold=evidence.threshold,
         compare=evidence.compare,
     )
     try:
-        results = Results(out, describe_run(wrapped, evidence), overwrite=work.overwrite)
+        results = Results(out, describe_run(wrapped, evidence, tuning), overwrite=work.overwrite)
         run = Run(
             model=wrapped,
             plan=plan,
@@ -143,11 +147,12 @@ def split_classes(given: tuple[str, ...], names: tuple[str, ...] | None) -> str 
     return split
 
 
-def describe_run(model: "DualBranch", evidence: EvidenceOptions) -> dict[str, Any]:
-    """Return what run.json says."""
+def describe_run(model: "DualBranch", evidence: EvidenceOptions, tuning: Tuning) -> dict[str, Any]:
+    """Return what run.json says; of ``tuning`` what is not the default."""
     from dualcam.checkpoint import fingerprint, versions
 
     record = model.training_record or {}
+    tuned = {key: value for key, value in asdict(tuning).items() if value != getattr(DEFAULTS, key)}
     return {
         "folder": str(Path.cwd()),
         "model": {
@@ -156,7 +161,7 @@ def describe_run(model: "DualBranch", evidence: EvidenceOptions) -> dict[str, An
             "fingerprint": fingerprint(model),
             "training": record.get("summary"),
         },
-        "settings": {**asdict(evidence), "classes": list(evidence.classes)},
+        "settings": {**asdict(evidence), "classes": list(evidence.classes), **tuned},
         "scale": None,
         "versions": versions(),
     }

@@ -18,7 +18,10 @@ ScoredBranch = Literal[
     "softmax-log-odds",
     "softmax-log-probability",
     "softmax-probability",
+    "softmax-rest",
+    "softmax-finer",
     "sigmoid",
+    "sigmoid-finer",
 ]
 BRANCHES: dict[ScoredBranch, tuple[Branch, Score]] = {
     "softmax": ("softmax", "logit"),
@@ -26,7 +29,10 @@ BRANCHES: dict[ScoredBranch, tuple[Branch, Score]] = {
     "softmax-log-odds": ("softmax", "log-odds"),
     "softmax-log-probability": ("softmax", "log-probability"),
     "softmax-probability": ("softmax", "probability"),
+    "softmax-rest": ("softmax", "rest"),
+    "softmax-finer": ("softmax", "finer"),
     "sigmoid": ("sigmoid", "logit"),
+    "sigmoid-finer": ("sigmoid", "finer"),
 }
 USUAL_BRANCHES: tuple[ScoredBranch, ...] = ("softmax", "softmax-centered", "softmax-log-odds", "sigmoid")
 PARALLEL: tuple[ScoredBranch, ...] = ("softmax-log-odds", "softmax-log-probability", "softmax-probability")
@@ -118,13 +124,18 @@ def make_grid(
     for kind in kinds:
         how = methods.get(kind.method)
         complete = model.softmax_head.is_linear and how.total is not None
-        scored = "softmax" if untrained and kind.branch == "sigmoid" else kind.branch
+        scored = _twin(kind.branch) if untrained else kind.branch
         if how.homogeneous and scored in PARALLEL:
             scored = PARALLEL[0]
         if not how.per_class:
             scored = "softmax"
         same[kind] = first.setdefault(("complete" if complete else kind.method, scored, kind.sign), kind)
     return Grid(kinds, tuple(how for how in NORMALIZATIONS if how in normalize), same)
+
+
+def _twin(branch: ScoredBranch) -> ScoredBranch:
+    """Return the softmax branch of the same score."""
+    return next(each for each, (_, score) in BRANCHES.items() if score == BRANCHES[branch][1])
 
 
 def _is_clone(model: DualBranch) -> bool:

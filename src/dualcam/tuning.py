@@ -1,0 +1,50 @@
+"""The numbers that some methods and scores take, in one record for all of them."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+
+from dualcam.errors import ChoiceError
+
+
+def _check(name: str, value: float | None, least: float, most: float) -> None:
+    if value is not None and not least <= value <= most:
+        raise ChoiceError(f"{name} must lie in [{least:g}, {most:g}]; got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """Numbers of methods and scores; None stands for the method's own default. Raises `ChoiceError` out of range."""
+
+    gamma: float = 0.6
+    """Score finer: how much of the similar classes' logits is subtracted; 0 is the logit itself."""
+
+    similar: int = 3
+    """Score finer: how many similar classes the class is compared with."""
+
+    def __post_init__(self) -> None:
+        _check("gamma", self.gamma, 0.0, float("inf"))
+        _check("similar", self.similar, 1, float("inf"))
+
+
+DEFAULTS = Tuning()
+
+
+def make_tuning(given: "Tuning | Mapping[str, float | int | None] | None") -> Tuning:
+    """Return ``given`` as a record; raises `ChoiceError` for a name that is none of its fields."""
+    if isinstance(given, Tuning):
+        return given
+    values = dict(given or {})
+    known = [field.name for field in fields(Tuning)]
+    for name in values:
+        if name not in known:
+            raise ChoiceError(f"tuning has no {name!r}; it holds {', '.join(known)}")
+    return Tuning(**values)  # type: ignore[arg-type]
+
+
+def check_read(tuning: Tuning, read: Collection[str], readers: str) -> None:
+    """Raise `ChoiceError` where ``tuning`` changes a number that ``readers``, who read ``read``, do not read."""
+    for field in fields(Tuning):
+        value = getattr(tuning, field.name)
+        if value != field.default and field.name not in read:
+            others = f"; they read {', '.join(sorted(read))}" if read else ""
+            raise ChoiceError(f"{field.name}={value} is not read by {readers}{others}; leave it out")

@@ -8,9 +8,9 @@ from pathlib import Path
 from dualcam.cli.explain import EvidenceOptions, WorkOptions, explain
 from dualcam.cli.options import ModelOptions
 from dualcam.demo import compare, digits
-from dualcam.demo.page import Section, write_page
 from dualcam.demo.photos import photo_paths
 from dualcam.model import DualBranch
+from dualcam.page import Section, write_page
 from dualcam.progress import console, progress_bar
 from dualcam.training.fit import fit
 from dualcam.training.report import TerminalReporter

@@ -1,4 +1,4 @@
-"""One page that shows what the demo made; no script, nothing from elsewhere."""
+"""One page of HTML that shows what a command made; no script, nothing from elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -20,17 +20,19 @@ def helper(function: Callable[P, R]) -> Callable[P, R]:
     return cast(Callable[P, R], numba.njit(nogil=True)(function))
 
 
-def kernel(function: Callable[P, R], signature: str) -> Callable[P, R]:
+def kernel(
+    function: Callable[P, R], signature: str, what: str = "the box evaluation, some fifteen seconds"
+) -> Callable[P, R]:
     """Compile ``function`` for one ``signature``, or load it from the cache folder.
 
     The folder is ``$NUMBA_CACHE_DIR``, else ``$DUALCAM_CACHE/numba``, else ``dualcam/numba`` in the user's cache
-    folder. Where it is not there yet, a line on standard error says what the wait is for. If that folder can not
+    folder. Where it is not there yet, a line on standard error says ``what`` the wait is for. If that folder can not
     be written to, numba tries its own places; without any, every process compiles anew. All helpers of a kernel are in
     its file: changes elsewhere would not be noticed.
     """
     folder = _folder(Path(function.__code__.co_filename))
     if not any(folder.rglob("*.nbc")):
-        print("dualcam: compiling the box evaluation, some fifteen seconds, once on this machine", file=sys.stderr)
+        print(f"dualcam: compiling {what}, once on this machine", file=sys.stderr)
     with _lock:
         config: Any = numba.config
         before = config.CACHE_DIR

@@ -1,4 +1,4 @@
-"""Photos modified by a map: multiplied by it, or handed over to a baseline pixel by pixel in its order."""
+"""Photos modified by a map: multiplied by it, or handed over to a baseline or a filling in the order of its pixels."""
 
 from functools import cache
 
@@ -74,6 +74,45 @@ def _stepwise(start: Tensor, end: Tensor, ranks: Tensor, steps: int) -> Tensor:
     return torch.where((ranks < counts[:, None, None]).unsqueeze(1), end, start)
 
 
+def _noisy(photo: Tensor, view: Tensor, settings: FidelitySettings) -> Tensor:
+    shape = (settings.sensitivity_samples, *photo.shape)
+    noise = 2 * torch.rand(shape, generator=_seeded(settings), dtype=torch.float64) - 1
+    return photo + (settings.sensitivity_radius * noise).to(photo)
+
+
+def _without_most(photo: Tensor, ranks: Tensor, settings: FidelitySettings) -> Tensor:
+    return _imputed(photo, [ranks < count for count in removed_counts(ranks.numel(), settings)], settings)
+
+
+def _without_least(photo: Tensor, ranks: Tensor, settings: FidelitySettings) -> Tensor:
+    pixels = ranks.numel()
+    return _imputed(photo, [ranks >= pixels - count for count in removed_counts(pixels, settings)], settings)
+
+
+def removed_counts(pixels: int, settings: FidelitySettings) -> list[int]:
+    """Return how many of ``pixels`` ROAD removes at each percentage; at least one is kept."""
+    return [min(round(pixels * share / 100), pixels - 1) for share in settings.road_percentages]
+
+
+def _imputed(photo: Tensor, removed: list[Tensor], settings: FidelitySettings) -> Tensor:
+    from dualcam.metrics.imputation import fill_linearly
+
+    noise = settings.road_noise * torch.randn(photo.shape, generator=_seeded(settings), dtype=torch.float64)
+    pixels = photo.detach().cpu().double().permute(1, 2, 0).numpy()
+    filled = [torch.from_numpy(fill_linearly(pixels, each.cpu().numpy())).permute(2, 0, 1) for each in removed]
+    return torch.stack(
+        [torch.where(gone, (full + noise).to(photo), photo) for gone, full in zip(removed, filled, strict=True)]
+    )
+
+
+def _seeded(settings: FidelitySettings) -> torch.Generator:
+    return torch.Generator().manual_seed(settings.seed)
+
+
+def _per_percentage(settings: FidelitySettings) -> int:
+    return len(settings.road_percentages)
+
+
 def _between(settings: FidelitySettings) -> int:
     return settings.steps - 1
 
@@ -100,3 +139,12 @@ DELETED = Perturbation("deleted", descending_ranks, _deleted, _between)
 
 BASELINES: dict[Baseline, Perturbation] = {name: _baseline(name) for name in ("blur", "mean", "zero")}
 """The baseline alone, one photo for all maps."""
+
+NOISY = Perturbation("noisy", no_map, _noisy, lambda settings: settings.sensitivity_samples)
+"""The photo plus noise within the radius, the same for all maps."""
+
+MOST_RELEVANT_IMPUTED = Perturbation("most-relevant-imputed", descending_ranks, _without_most, _per_percentage)
+"""The hottest pixels filled from the others, one photo a percentage."""
+
+LEAST_RELEVANT_IMPUTED = Perturbation("least-relevant-imputed", descending_ranks, _without_least, _per_percentage)
+"""The coldest pixels filled from the others, one photo a percentage."""

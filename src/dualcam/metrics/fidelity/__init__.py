@@ -34,7 +34,8 @@ class Perturbation:
 
     ``view`` [H, W] -> tensor: all that the photos depend on of the map: maps with equal views have equal photos, so
     each distinct (perturbation, view) of a photo needs to be scored once. ``photos`` (photo [3, H, W], view, settings)
-    -> [S, 3, H, W], new tensors of the photo's type. ``count`` is S. Equal perturbations are the same object.
+    -> [S, 3, H, W], new tensors of the photo's type. ``count`` is S. Equal perturbations are the same object, and so
+    are equal views: what one of them made of a map serves all perturbations that have it.
     """
 
     name: str

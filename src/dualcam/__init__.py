@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dualcam.acceleration.optimize import optimize as optimize
     from dualcam.data.preprocessing import Preprocessing as Preprocessing
     from dualcam.errors import DualcamError as DualcamError
     from dualcam.explainer import explain as explain
@@ -30,6 +31,7 @@ _HOMES = {
     "Preprocessing": "data.preprocessing",
     "explain": "explainer",
     "fit": "training.fit",
+    "optimize": "acceleration.optimize",
     "wrap": "wrapper",
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  - the names are strings

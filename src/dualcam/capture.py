@@ -112,3 +112,32 @@ def recorded(model: nn.Module) -> Iterator[Recording]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def running(model: nn.Module) -> Iterator[list[str]]:
+    """Keep the list of the paths of the modules that are running, outermost first, during forwards in the block."""
+    stack: list[str] = []
+    handles = []
+
+    def opener(path: str) -> Any:
+        return lambda _module, _inputs: stack.append(path)
+
+    def close(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+        stack.pop()
+
+    try:
+        for path, module in model.named_modules():
+            handles.append(module.register_forward_pre_hook(opener(path)))
+            handles.append(module.register_forward_hook(close, always_call=True))
+        yield stack
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody's hooks would see a forward or a backward of ``module`` itself."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )

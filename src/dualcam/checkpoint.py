@@ -47,6 +47,10 @@ def save(
     ``record`` says how it was trained (default: what the model says of itself). ``half`` stores the sigmoid head in
     16 bits. The wrapped classifier's own weights are not written: they are named and fingerprinted.
     """
+    if model.optimization is not None:
+        raise ModelError(
+            "an optimized copy holds other weights than the model's own; save the model that it was made of"
+        )
     folder = Path(directory)
     record = record if record is not None else model.training_record
     (folder / MANIFEST).unlink(missing_ok=True)

@@ -59,5 +59,7 @@ def describe(model: DualBranch) -> str:
         "input": f"{preprocessing.size[0]} x {preprocessing.size[1]} px, {preprocessing.interpolation}, "
         f"mean {preprocessing.mean}, deviation {preprocessing.std} ({preprocessing.origin})",
     }
+    if model.optimization is not None:
+        rows["optimized"] = "; ".join(str(model.optimization).splitlines())
     width = max(map(len, rows))
     return "\n".join(f"{key:<{width}}  {value}" for key, value in rows.items())

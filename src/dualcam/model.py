@@ -15,6 +15,7 @@ from dualcam.heads import Head
 from dualcam.types import Branch, BranchLogits
 
 if TYPE_CHECKING:
+    from dualcam.acceleration.optimize import Optimization
     from dualcam.explainer import ExplainOptions
     from dualcam.explanation import Explanation
 
@@ -44,6 +45,7 @@ class DualBranch(nn.Module):
         self.source = source
         self.fitted_head = fitted_head
         self.training_record: dict[str, Any] | None = None
+        self.optimization: Optimization | None = None
         with torch.inference_mode(mode=False):  # a copy made inside of it could never be differentiated
             self.sigmoid_head = deepcopy(self.softmax_head)
         # Only our own parts follow the classifier: its submodules may be in modes of their own.

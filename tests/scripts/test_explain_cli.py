@@ -351,3 +351,15 @@ def test_a_killed_run_continues(tmp_path: Path) -> None:
     records = lines(out)
     assert len({item["photo"] for item in records}) == len(records) == 60
     assert {path.name for path in (out / "panels").glob("*.png")} == {Path(item["panel"]).name for item in records}
+
+
+def test_an_optimized_copy_says_what_was_done(album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, options in (("plain", []), ("fast", ["--optimize"])):
+        assert run(["explain", str(album), "-o", str(tmp_path / name), "-m", MODEL, *options]) == 0
+        told = capsys.readouterr().err
+        assert ("batch norms are part of the convolutions" in told) == ("logits differ by" in told) == bool(options)
+    for one, other in zip(lines(tmp_path / "plain"), lines(tmp_path / "fast"), strict=True):
+        assert [item["index"] for item in one["classes"]] == [item["index"] for item in other["classes"]]
+        for ours, theirs in zip(one["classes"], other["classes"], strict=True):
+            assert 0 <= abs(ours["softmax_logit"] - theirs["softmax_logit"]) < 1e-4
+            assert 0 <= abs(ours["sigmoid_logit"] - theirs["sigmoid_logit"]) < 1e-4

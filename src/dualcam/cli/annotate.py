@@ -9,14 +9,14 @@ from cyclopts import Parameter
 
 from dualcam.annotation.settings import BoxSettings, ExportSettings
 from dualcam.cli.explain import WorkOptions, split_classes
-from dualcam.cli.options import ModelOptions, open_model
+from dualcam.cli.options import FastModelOptions, open_model
 
 
 def annotate(
     *photos: Annotated[str, Parameter(help="Files, directories, globs; or one dataset (docs/datasets.md).")],
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for the annotations.")],
     split: Annotated[str | None, Parameter(help="Split of the dataset (default: train, where it has splits).")] = None,
-    model: ModelOptions = ModelOptions(),  # noqa: B008  - frozen
+    model: FastModelOptions = FastModelOptions(),  # noqa: B008  - frozen
     boxes: Annotated[BoxSettings, Parameter(name="*", negative="")] = BoxSettings(),  # noqa: B008
     export: Annotated[ExportSettings, Parameter(name="*", negative="")] = ExportSettings(),  # noqa: B008
     work: WorkOptions = WorkOptions(),  # noqa: B008

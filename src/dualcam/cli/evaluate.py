@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from dualcam.cli.options import ModelOptions, open_model
+from dualcam.cli.options import FastModelOptions, open_model
 from dualcam.types import Fit
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def evaluate(
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for the records and tables.")] = Path(
         "evaluation"
     ),
-    model: ModelOptions = ModelOptions(),  # noqa: B008  - frozen
+    model: FastModelOptions = FastModelOptions(),  # noqa: B008  - frozen
     grid: GridOptions = GridOptions(),
     judge: JudgeOptions = JudgeOptions(),
     photos: DataOptions = DataOptions(),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from dualcam.cli.options import ModelOptions, open_model
+from dualcam.cli.options import FastModelOptions, open_model
 from dualcam.tuning import DEFAULTS, Tuning
 from dualcam.types import Branch, Fit, Normalization, Score, Sign
 
@@ -73,7 +73,7 @@ class WorkOptions:
 def explain(
     *photos: Annotated[str, Parameter(help="Files, directories (searched with all below them), globs.")],
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for panels/, results.jsonl and run.json.")],
-    model: ModelOptions = ModelOptions(),  # noqa: B008  - frozen
+    model: FastModelOptions = FastModelOptions(),  # noqa: B008  - frozen
     evidence: EvidenceOptions = EvidenceOptions(),
     tuning: Annotated[Tuning, Parameter(name="*")] = DEFAULTS,
     work: WorkOptions = WorkOptions(),

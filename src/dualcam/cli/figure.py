@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from dualcam.cli.options import ModelOptions, open_model
+from dualcam.cli.options import FastModelOptions, open_model
 
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
 Picks = Annotated[tuple[Literal["best", "worst", "random"], ...], Parameter(consume_multiple=True, negative="")]
@@ -16,7 +16,7 @@ def figure(
     /,
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="The picture to write (PNG).")] = Path("figure.png"),
-    model: ModelOptions = ModelOptions(),  # noqa: B008  - frozen
+    model: FastModelOptions = FastModelOptions(),  # noqa: B008  - frozen
     method: Annotated[Names, Parameter(help="Methods, two columns each (default: the model's usual one).")] = (),
     picks: Annotated[Picks, Parameter(help="Which photos are shown.")] = ("best", "worst", "random"),
     count: Annotated[int, Parameter(help="Photos of each pick.")] = 3,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dualcam.cli.explain import EvidenceOptions, WorkOptions, explain
-from dualcam.cli.options import ModelOptions
+from dualcam.cli.options import FastModelOptions
 from dualcam.demo import compare, digits
 from dualcam.demo.photos import photo_paths
 from dualcam.model import DualBranch
@@ -88,7 +88,7 @@ def explain_examples(out: Path, checkpoint: Path, composites: Sequence[digits.Co
         explain(
             str(picture),
             out=home / "explained",
-            model=ModelOptions(model=str(checkpoint)),
+            model=FastModelOptions(model=str(checkpoint)),
             evidence=EvidenceOptions(classes=asked, sign="signed", threshold=compare.THRESHOLD),
             work=WorkOptions(overwrite=True, workers=0),
         )

@@ -17,10 +17,10 @@ class FidelitySettings:
     ``space``: masks, baselines and noise apply to RGB values in [0, 1] before normalization ("pixels"), or to what
     the model sees ("normalized", as most published numbers have it: what a mask takes away is then not black but the
     data set's mean color). ``steps``: equal parts into which insertion and deletion divide the pixels; RISE's own
-    224 on 224 x 224 costs ten times the default. Baselines: "blur" is a Gaussian of ``blur_sigma`` over ``blur_size``
-    pixels (RISE), "mean" the photo's mean color, "zero" zeros of the space. ROAD removes ``road_percentages`` of the
-    pixels and adds noise of deviation ``road_noise``; sensitivity looks at ``sensitivity_samples`` photos whose values
-    differ by up to ``sensitivity_radius``: all in the units of the space. ``head_surgery`` is what the randomization
+    224 on 224 x 224 costs ten times the default. Baselines: "blur" is RISE's, of ``blur_sigma`` over ``blur_size``
+    pixels, "mean" the photo's mean color, "zero" zeros of the space. ROAD removes ``road_percentages`` of the pixels
+    and adds noise of deviation ``road_noise``; sensitivity looks at ``sensitivity_samples`` photos whose values differ
+    by up to ``sensitivity_radius``: all in the units of the space. ``head_surgery`` is what the randomization
     check does to ``head_draws`` copies of the head. All randomness is from ``seed``: every photo and map has the same.
     """
 

@@ -34,17 +34,25 @@ def step_counts(pixels: int, steps: int) -> list[int]:
 
 
 def blurred(photo: Tensor, size: int, sigma: float) -> Tensor:
-    """Return ``photo`` [3, H, W] under a Gaussian of ``size`` pixels; beyond the border are zeros, as in RISE."""
-    line = _gaussian(size, sigma).to(photo)
-    rows = functional.conv2d(photo.unsqueeze(1), line.view(1, 1, -1, 1), padding=(size // 2, 0))
-    return functional.conv2d(rows, line.view(1, 1, 1, -1), padding=(0, size // 2)).squeeze(1)
+    """Return ``photo`` [3, H, W] under RISE's blur of ``size`` pixels.
+
+    Its kernel is a Gaussian whose tails are folded back into the ``size`` pixels, hence flatter than the Gaussian. RISE
+    has zeros beyond the border; here the border goes on, so that a photo blurred before normalization and one blurred
+    after it are the same.
+    """
+    line, reach = _folded_gaussian(size, sigma).to(photo), size // 2
+    padded = functional.pad(photo.unsqueeze(1), (reach, reach, reach, reach), mode="replicate")
+    return functional.conv2d(functional.conv2d(padded, line.view(1, 1, -1, 1)), line.view(1, 1, 1, -1)).squeeze(1)
 
 
 @cache
-def _gaussian(size: int, sigma: float) -> Tensor:
-    distance = torch.arange(size, dtype=torch.float64) - size // 2
-    line = torch.exp(-(distance**2) / (2 * sigma**2))
-    return line / line.sum()
+def _folded_gaussian(size: int, sigma: float) -> Tensor:
+    reach = int(4 * sigma + 0.5)
+    distance = torch.arange(-reach, reach + 1)
+    weights = torch.exp(-(distance.double() ** 2) / (2 * sigma**2))
+    place = (size // 2 + distance) % (2 * size)
+    place = torch.where(place < size, place, 2 * size - 1 - place)
+    return torch.zeros(size, dtype=torch.float64).index_add_(0, place, weights / weights.sum())
 
 
 def baseline_photo(photo: Tensor, baseline: Baseline, settings: FidelitySettings) -> Tensor:

@@ -1,0 +1,202 @@
+"""ROAD: its imputation, and the figure."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined
+from scipy.sparse import csr_matrix
+from scipy.sparse.linalg import spsolve
+
+from dualcam.metrics import fidelity
+from dualcam.metrics.fidelity import Measured
+from dualcam.metrics.fidelity.road import road
+from dualcam.metrics.fidelity_settings import FidelitySettings
+from dualcam.metrics.imputation import fill_linearly
+from dualcam.metrics.perturbations import (
+    LEAST_RELEVANT_IMPUTED,
+    MOST_RELEVANT_IMPUTED,
+    descending_ranks,
+    removed_counts,
+)
+from tests.metrics.fidelity.game import Classifier, photos_and_maps
+
+Floats = NDArray[np.float64]
+ITS_NUMPY = "ignore:__array_wrap__ must accept:DeprecationWarning"
+"""pytorch-grad-cam hands tensors to numpy functions."""
+
+
+def solve_directly(photo: Floats, removed: NDArray[np.bool_]) -> Floats:
+    """Each removed pixel is the mean of its neighbors, sides twice as heavy as corners: a dense list of equations."""
+    height, width = removed.shape
+    unknowns = {tuple(pixel): number for number, pixel in enumerate(np.argwhere(removed).tolist())}
+    rows, columns, entries = [], [], []
+    right = np.zeros((len(unknowns), 3))
+    for (y, x), number in unknowns.items():
+        total = 0
+        for v in range(max(y - 1, 0), min(y + 2, height)):
+            for u in range(max(x - 1, 0), min(x + 2, width)):
+                if (v, u) == (y, x):
+                    continue
+                weight = 2 if v == y or u == x else 1
+                total += weight
+                if (v, u) in unknowns:
+                    rows.append(number)
+                    columns.append(unknowns[v, u])
+                    entries.append(-weight)
+                else:
+                    right[number] += weight * photo[v, u]
+        rows.append(number)
+        columns.append(number)
+        entries.append(total)
+    filled = photo.copy()
+    if unknowns:
+        system = csr_matrix((np.array(entries, float), (rows, columns)), shape=(len(unknowns), len(unknowns)))
+        filled[removed] = spsolve(system, right).reshape(-1, 3)
+    return filled
+
+
+def holes(height: int, width: int) -> dict[str, NDArray[np.bool_]]:
+    generator = np.random.default_rng(5)
+    y, x = np.mgrid[:height, :width]
+    blob = (y - height / 2) ** 2 + (x - width / 3) ** 2
+    return {
+        "nothing": np.zeros((height, width), np.bool_),
+        "blob": blob < (min(height, width) / 3) ** 2,
+        "all but a blob": blob > (min(height, width) / 6) ** 2,
+        "scattered": generator.random((height, width)) < 0.5,
+        "almost all, scattered": generator.random((height, width)) < 0.97,
+        "all but the last pixel": (y < height - 1) | (x < width - 1),
+        "all but a border": y > 0,
+        "chessboard": (y + x) % 2 == 0,
+        "stripes": x % 3 > 0,
+    }
+
+
+@pytest.mark.parametrize("size", [(1, 7), (6, 2), (9, 16), (23, 32), (64, 47)])
+def test_the_fill_solves_the_equations(size: tuple[int, int]) -> None:
+    photo = np.random.default_rng(1).random((*size, 3))
+    kept = photo.copy()
+    for name, removed in holes(*size).items():
+        if removed.all():
+            continue
+        found = fill_linearly(photo, removed)
+        np.testing.assert_allclose(found, solve_directly(photo, removed), atol=2e-5, err_msg=name)
+        np.testing.assert_array_equal(found[~removed], photo[~removed])
+        np.testing.assert_array_equal(photo, kept)
+
+
+@pytest.mark.filterwarnings(ITS_NUMPY)
+def test_the_fill_is_that_of_pytorch_grad_cam() -> None:
+    photo = np.random.default_rng(2).random((40, 32, 3))
+    for name, removed in holes(40, 32).items():
+        if not removed.any():
+            continue  # its sparse solver takes no empty system
+        theirs = NoisyLinearImputer(noise=0)(
+            torch.from_numpy(photo.transpose(2, 0, 1)).float(), torch.from_numpy(~removed).float()
+        )
+        np.testing.assert_allclose(fill_linearly(photo, removed).transpose(2, 0, 1), theirs, atol=2e-5, err_msg=name)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.99))
+def test_the_fill_keeps_to_the_kept_values(seed: int, share: float) -> None:
+    generator = np.random.default_rng(seed)
+    photo = generator.random((11, 13, 3)) * 4 - 2
+    removed = generator.random((11, 13)) < share
+    if removed.all():
+        removed[3, 4] = False
+    filled = fill_linearly(photo, removed)
+    low, high = photo[~removed].min(0), photo[~removed].max(0)
+    assert (filled >= low - 1e-4).all()
+    assert (filled <= high + 1e-4).all()
+    flat = fill_linearly(np.full_like(photo, 0.7), removed)
+    np.testing.assert_allclose(flat, 0.7, atol=1e-5)
+    moved = fill_linearly(3 * photo + 1, removed)
+    np.testing.assert_allclose(moved, 3 * filled + 1, atol=2e-3)
+
+
+def test_a_large_hole_takes_few_iterations() -> None:
+    from dualcam.metrics import imputation
+
+    y, x = np.mgrid[:224, :224]
+    photo = np.stack([np.sin(x / 20), np.cos(y / 15), (x * y) / 224**2], 2).astype(np.float64)
+    for removed in ((y - 90) ** 2 + (x - 120) ** 2 < 100**2, (y - 90) ** 2 + (x - 120) ** 2 > 30**2):
+        filled, iterations = imputation._compiled()(photo, removed, 1e-10, 200)
+        assert iterations <= 15
+        quick = fill_linearly(photo, removed)
+        np.testing.assert_allclose(quick, filled, atol=2e-5)
+
+
+def test_what_can_not_be_filled_is_refused() -> None:
+    with pytest.raises(ValueError, match="all pixels"):
+        fill_linearly(np.zeros((3, 4, 3)), np.ones((3, 4), np.bool_))
+    with pytest.raises(ValueError, match=r"\(4, 3\)"):
+        fill_linearly(np.zeros((3, 4, 3)), np.ones((4, 3), np.bool_))
+
+
+@pytest.mark.parametrize("levels", [1000, 4, 1])
+def test_which_pixels_are_filled(levels: int) -> None:
+    photos, maps = photos_and_maps(1)
+    photo, heat = photos[0], maps[0].mul(levels).round() / levels
+    if levels == 1:
+        heat = heat * 0
+    choices = FidelitySettings(road_percentages=(1, 30, 50, 99.9))
+    assert removed_counts(80, choices) == [1, 24, 40, 79]
+    ranks = descending_ranks(heat)
+    most, least = MOST_RELEVANT_IMPUTED(photo, heat, choices), LEAST_RELEVANT_IMPUTED(photo, heat, choices)
+    for position, count in enumerate(removed_counts(80, choices)):
+        np.testing.assert_array_equal((most[position] != photo).all(0), ranks < count)
+        np.testing.assert_array_equal((least[position] != photo).all(0), ranks >= 80 - count)
+
+
+def test_the_noise_is_seeded_and_of_its_size() -> None:
+    photos, maps = photos_and_maps(1, (60, 60))
+    settings_ = [FidelitySettings(road_percentages=(90,), seed=seed, road_noise=0.1) for seed in (0, 0, 1)]
+    first, again, other = (MOST_RELEVANT_IMPUTED(photos[0], maps[0], each) for each in settings_)
+    plain = MOST_RELEVANT_IMPUTED(photos[0], maps[0], FidelitySettings(road_percentages=(90,), road_noise=0))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    noise = (first - plain)[:, :, descending_ranks(maps[0]) < 3240]
+    assert abs(float(noise.std()) - 0.1) < 0.005
+    assert abs(float(noise.mean())) < 0.005
+
+
+@pytest.mark.filterwarnings(ITS_NUMPY)
+def test_the_figure_is_that_of_pytorch_grad_cam() -> None:
+    """Up to the noise, and to which pixels are removed: theirs go by percentiles, and remove all of a tie."""
+    size = (10, 10)
+    photos, maps = photos_and_maps(3, size)
+    model = Classifier(size)
+    percentages = (10, 30, 50, 70, 90)
+    choices = FidelitySettings(road_percentages=percentages, road_noise=0)
+    theirs = ROADCombined(list(percentages))
+    for averager in (theirs.morf_averager, theirs.lerf_averager):
+        made = averager.imputer
+
+        def quiet(percentile: float, made: type = made) -> object:
+            metric = made(percentile)
+            metric.perturbation.imputer.noise = 0
+            return metric
+
+        averager.imputer = quiet
+    targets = [lambda output: output.softmax(-1)[1]] * 3
+    expected = theirs(photos.float(), maps.numpy(), targets, model)
+    metric = fidelity.get("road")
+    for photo, heat, value in zip(photos, maps, expected, strict=True):
+        answers = {
+            each: model.probabilities(each(photo, heat, choices), 1).numpy() for each in metric.perturbations(choices)
+        }
+        found = metric.score(Measured(heat.numpy().astype(np.float32), probabilities=answers), choices)
+        assert found == pytest.approx(value, abs=1e-4)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=9))
+def test_the_figure_is_in_its_range(pairs: list[tuple[float, float]]) -> None:
+    least, most = np.array(pairs).T
+    found = float(road(least, most))
+    assert -0.5 <= found <= 0.5
+    assert found == pytest.approx(-float(road(most, least)))
+    assert found == pytest.approx(sum(a - b for a, b in pairs) / len(pairs) / 2)

@@ -19,12 +19,14 @@ class Classifier(nn.Module):
         self.second = nn.Parameter(torch.randn(CLASSES, 16, generator=generator, dtype=torch.float64))
 
     def forward(self, photos: Tensor) -> Tensor:
-        return torch.tanh(photos.double().flatten(1) @ self.first.T) @ self.second.T
+        logits: Tensor = torch.tanh(photos.double().flatten(1) @ self.first.T) @ self.second.T
+        return logits
 
     @torch.no_grad()
     def probabilities(self, photos: Tensor, k: int) -> Tensor:
         """p_k, [B], of photos [B, 3, H, W]."""
-        return self(photos).softmax(1)[:, k]
+        found: Tensor = self(photos).softmax(1)[:, k]
+        return found
 
 
 class GivenMaps:

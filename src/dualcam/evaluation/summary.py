@@ -90,7 +90,7 @@ def summarize(grid: Grid, records: NDArray[Any], choosing: NDArray[np.int64], re
     return Summary(
         rows=rows,
         metrics=metrics,
-        center=_center_figures(records, chosen, shown) if boxes else {},
+        center=center_figures(records, chosen, shown) if boxes else {},
         top1=mean_interval(100.0 * (rank < 1)),
         top5=mean_interval(100.0 * (rank < 5)),
         choosing=len(chosen),
@@ -167,7 +167,7 @@ def score_cell(
     return Scores(photos, thresholds, records["pixels"][shown, *at] if masks else None)
 
 
-def _center_figures(records: NDArray[Any], chosen: NDArray[np.int64], shown: NDArray[np.int64]) -> dict[str, Interval]:
+def center_figures(records: NDArray[Any], chosen: NDArray[np.int64], shown: NDArray[np.int64]) -> dict[str, Interval]:
     """Return the figures of a centre box of the area share that is best on ``chosen``, metric by metric."""
     there, here = records["center"][chosen], records["center"][shown]
     best = [int((there >= delta).mean(0).argmax()) for delta in V2_DELTAS]

@@ -45,7 +45,7 @@ def mean_intervals(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int =
     count = len(items)
     if not count:
         return [Interval(float("nan"), float("nan"), float("nan"), 0)] * items.shape[1]
-    means = np.concatenate([draws.astype(np.float64) @ items for draws in _draws(count, resamples, seed)]) / count
+    means = np.concatenate([draws.astype(np.float64) @ items for draws in item_draws(count, resamples, seed)]) / count
     low, high = np.percentile(means, LEVELS, axis=0)
     here = items.mean(0)
     return [Interval(float(here[k]), float(low[k]), float(high[k]), count) for k in range(items.shape[1])]
@@ -80,18 +80,18 @@ def pooled_interval(
         return Interval(float("nan"), float("nan"), float("nan"), 0)
 
     def value(draws: NDArray[np.int64]) -> NDArray[np.float64]:
-        found = statistic(_weighted_sums(draws, ours))
-        return found if baseline is None else found - statistic(_weighted_sums(draws, np.asarray(baseline)))
+        found = statistic(weighted_sums(draws, ours))
+        return found if baseline is None else found - statistic(weighted_sums(draws, np.asarray(baseline)))
 
     here = float(value(np.ones((1, len(ours)), dtype=np.int64))[0])
-    found = np.concatenate([value(draws) for draws in _draws(len(ours), resamples, seed)])
+    found = np.concatenate([value(draws) for draws in item_draws(len(ours), resamples, seed)])
     if np.isnan(found).all():
         return Interval(here, float("nan"), float("nan"), len(ours))
     low, high = np.nanpercentile(found, LEVELS)
     return Interval(here, float(low), float(high), len(ours))
 
 
-def _draws(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+def item_draws(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
     """Yield how often each item is drawn, [up to BLOCK, count]; all resamples at once need 16 kB an item."""
     generator = np.random.default_rng(seed)
     shares = np.full(count, 1 / count)
@@ -99,7 +99,8 @@ def _draws(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]
         yield generator.multinomial(count, shares, size=min(BLOCK, resamples - start))
 
 
-def _weighted_sums(draws: NDArray[np.int64], counts: NDArray[np.generic]) -> NDArray[np.float64]:
+def weighted_sums(draws: NDArray[np.int64], counts: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Return the sums [R, ...] of ``counts`` [N, ...], each item as often as ``draws`` [R, N] say."""
     flat = counts.reshape(len(counts), -1)
     total = np.zeros((len(draws), flat.shape[1]))
     for start in range(0, len(flat), CHUNK):

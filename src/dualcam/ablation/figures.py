@@ -1,0 +1,148 @@
+"""The records of a study's runs to figures: each combination's values by seed and photo, resampled and compared."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualcam.ablation.contrasts import Combination, Contrast, make_contrasts
+from dualcam.ablation.effects import Estimate, Sampled, difference, estimate, sample_means, sample_pooled
+from dualcam.ablation.heads import HEADS
+from dualcam.ablation.study import Run, Study
+from dualcam.evaluation.cells import Cell
+from dualcam.evaluation.records import DONE, select
+from dualcam.evaluation.summary import BOX_METRICS, MASK_METRICS, Scores, center_figures, score_cell
+from dualcam.metrics.bootstrap import Interval
+from dualcam.metrics.pixel_ap import average_precision
+
+POOLED = "PxAP"
+"""The one figure that is not a mean over photos: it pools their pixels."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a combination's records are under one seed: a run's rows, the cell in them, the photos that count."""
+
+    rows: NDArray[Any]
+    at: tuple[int, int]
+    chosen: NDArray[np.int64]
+    shown: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a change brings, by metric."""
+
+    contrast: Contrast
+    figures: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that a study says. ``equal`` names the methods that one of them stands for; ``center`` is the centre box."""
+
+    metrics: tuple[str, ...]
+    values: dict[Combination, dict[str, Estimate]]
+    effects: list[Effect]
+    equal: dict[str, tuple[str, ...]]
+    center: dict[str, Interval]
+    top1: Estimate
+    seeds: int
+    photos: int
+    choosing: tuple[int, ...]
+    broken: int
+    told: str
+
+
+def gather(study: Study, records: Sequence[NDArray[Any]]) -> Result:
+    """Return the figures of a study from the ``records`` of its runs, in their order.
+
+    Photos that lack a record in any run are left out of all, so that every difference is paired.
+    """
+    pairs = list(zip(study.runs, records, strict=True))
+    whole = np.all([rows["status"][run.photos.reported] == DONE for run, rows in pairs], axis=0)
+    names = records[0].dtype.names or ()
+    boxes = any((rows["center"][run.photos.reported[whole]] > 0).any() for run, rows in pairs)
+    metrics = (BOX_METRICS if boxes else ()) + (MASK_METRICS if "pixels" in names else ())
+    places = _places(study, pairs, whole)
+    sampled = _sample(places, metrics, boxes=boxes, masks="pixels" in names)
+    contrasts = make_contrasts(list(places))
+    first, rows = pairs[0]
+    shown = first.photos.reported[whole]
+    ranks = [
+        next(rows["rank"][run.photos.reported[whole]] for run, rows in pairs if seed in run.seeds)
+        for seed in range(study.settings.seeds)
+    ]
+    return Result(
+        metrics=metrics,
+        values={item: {metric: estimate(sampled[metric][item]) for metric in metrics} for item in places},
+        effects=[
+            Effect(contrast, {metric: estimate(difference(sampled[metric], contrast.pairs)) for metric in metrics})
+            for contrast in contrasts
+        ],
+        equal=_equal(first),
+        center=center_figures(rows, select(first.photos.choosing, rows), shown) if boxes else {},
+        top1=estimate(sample_means([100.0 * (np.stack(ranks) < 1)])[0]),
+        seeds=study.settings.seeds,
+        photos=len(shown),
+        choosing=tuple(
+            next(len(run.photos.choosing) for run in study.runs if seed in run.seeds)
+            for seed in range(study.settings.seeds)
+        ),
+        broken=int((~whole).sum()),
+        told=first.photos.told,
+    )
+
+
+def combinations_of(run: Run) -> Iterator[tuple[Combination, Cell]]:
+    """Yield what a run computes, named by head."""
+    heads = {HEADS[name].branch: name for name in run.heads}
+    for kind in run.grid.computed:
+        for how in run.grid.normalizations:
+            yield Combination(heads[kind.branch], kind.method, kind.sign, how), Cell(kind, how)
+
+
+def _places(
+    study: Study, pairs: Sequence[tuple[Run, NDArray[Any]]], whole: NDArray[np.bool_]
+) -> dict[Combination, list[Place]]:
+    """Return each combination's places, seed by seed, heads in the order of the study."""
+    found: dict[Combination, dict[int, Place]] = {}
+    for run, rows in pairs:
+        chosen, shown = select(run.photos.choosing, rows), run.photos.reported[whole]
+        for combination, cell in combinations_of(run):
+            place = Place(rows, run.grid.position(cell), chosen, shown)
+            found.setdefault(combination, {}).update(dict.fromkeys(run.seeds, place))
+    ordered = sorted(found, key=lambda combination: study.heads.index(combination.head))
+    return {item: [found[item][seed] for seed in range(study.settings.seeds)] for item in ordered}
+
+
+def _sample(
+    places: dict[Combination, list[Place]], metrics: Sequence[str], *, boxes: bool, masks: bool
+) -> dict[str, dict[Combination, Sampled]]:
+    """Return every figure under the same draws of photos, by metric and combination."""
+    sampled: dict[str, dict[Combination, Sampled]] = {metric: {} for metric in metrics}
+    values: dict[str, list[NDArray[np.float64]]] = {metric: [] for metric in metrics if metric != POOLED}
+    for item, by_seed in places.items():
+        scores = [_scores(place, boxes=boxes, masks=masks) for place in by_seed]
+        for metric, column in values.items():
+            column.append(np.stack([score.photos[metric] for score in scores]))
+        if POOLED in sampled:
+            pixels = [score.pixels for score in scores if score.pixels is not None]
+            sampled[POOLED][item] = sample_pooled(pixels, average_precision)
+    for metric, column in values.items():
+        sampled[metric] = dict(zip(places, sample_means(column), strict=True))
+    return sampled
+
+
+def _scores(place: Place, *, boxes: bool, masks: bool) -> Scores:
+    return score_cell(place.rows, place.at, place.chosen, place.shown, boxes, masks)
+
+
+def _equal(run: Run) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for kind in run.grid.kinds:
+        own = run.grid.same[kind].method
+        found[own] = tuple(dict.fromkeys((*found.get(own, ()), kind.method)))
+    return found

@@ -22,3 +22,25 @@ def write_folder(root: Path, counts: dict[str, int]) -> None:
     for label, (name, count) in enumerate(sorted(counts.items())):
         for number in range(count):
             write_photo(root / name / f"{number:02d}.png", label, number)
+
+
+def write_boxed(root: Path, classes: int, *, train: int = 6, test: int = 2) -> None:
+    """Write boxes.csv, masks and so many photos a class: a square of the class's color on noise."""
+    rows = ["path,mask,split,class,x0,y0,x1,y1"]
+    for label in range(classes):
+        for number in range(train + test):
+            generator = np.random.default_rng((label, number))
+            pixels = generator.integers(0, 90, (30, 40, 3), dtype=np.uint8)
+            left, top = generator.integers(2, 18, 2).tolist()
+            square = np.s_[top : top + 10, left : left + 20]
+            pixels[square] = 40 * label
+            pixels[(*square, label % 3)] = 240
+            inside = np.zeros((30, 40), dtype=np.uint8)
+            inside[square] = 255
+            split = "train" if number < train else "test"
+            path, mask = f"{split}/{label}/{number}.png", f"masks/{label}{number}.png"
+            for file, content in ((path, pixels), (mask, inside)):
+                (root / file).parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(content).save(root / file)
+            rows.append(f"{path},{mask},{split},{label},{left},{top},{left + 20},{top + 10}")
+    (root / "boxes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")

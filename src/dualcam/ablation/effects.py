@@ -58,7 +58,7 @@ def sample_means(values: Sequence[NDArray[np.floating]], *, resamples: int = RES
     """
     table = np.stack(values).astype(np.float64)  # [K, S, N]
     kept = table[:, :, ~np.isnan(table).any((0, 1))]
-    columns = kept.reshape(-1, kept.shape[2]).T  # [N, K * S]
+    columns = np.moveaxis(kept, 2, 0).reshape(kept.shape[2], table.shape[0] * table.shape[1])
     count = len(columns)
     if not count:
         blank = np.full((len(values), table.shape[1]), np.nan)

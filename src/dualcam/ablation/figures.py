@@ -97,9 +97,11 @@ def gather(study: Study, records: Sequence[NDArray[Any]]) -> Result:
 
 
 def combinations_of(run: Run) -> Iterator[tuple[Combination, Cell]]:
-    """Yield what a run computes, named by head."""
+    """Yield what a run compares, named by head; of methods that are equal by law the first."""
     heads = {HEADS[name].branch: name for name in run.heads}
-    for kind in run.grid.computed:
+    for kind in run.grid.kinds:
+        if run.grid.same[kind].method != kind.method:
+            continue
         for how in run.grid.normalizations:
             yield Combination(heads[kind.branch], kind.method, kind.sign, how), Cell(kind, how)
 
@@ -141,6 +143,7 @@ def _scores(place: Place, *, boxes: bool, masks: bool) -> Scores:
 
 
 def _equal(run: Run) -> dict[str, tuple[str, ...]]:
+    """Return the methods that each one stands for."""
     found: dict[str, tuple[str, ...]] = {}
     for kind in run.grid.kinds:
         own = run.grid.same[kind].method

@@ -36,7 +36,7 @@ class StudySettings:
     """Names of `HEADS`; empty: all that apply."""
 
     method: tuple[str, ...] = ()
-    """Empty: all that apply; those equal by law are one."""
+    """Empty: the usual ones that apply; those equal by law are one."""
 
     sign: tuple[str, ...] = SIGNS
     normalize: tuple[str, ...] = NORMALIZATIONS

@@ -26,7 +26,7 @@ class StudyOptions:
     (other starts), sigmoid-optimum (solved by L-BFGS), sigmoid-unbalanced (plain BCE). Default: all that apply."""
 
     method: Names = ()
-    """Methods (default: all that apply to the model's head; those equal by law are computed once)."""
+    """Methods (default: the usual ones that apply to the head; those equal by law are computed once)."""
 
     sign: Names = ("signed", "positive")
     """The clamp: signed, positive."""

@@ -17,7 +17,7 @@ from PIL import Image
 from dualcam import DualBranch
 from dualcam.annotate import Summary, annotate
 from dualcam.annotation import Annotation, ClassRegions, Region, category_names, formats, rle
-from dualcam.annotation.agreement import as_table, judge, total
+from dualcam.annotation.agreement import TrueBoxes, as_table, judge, total
 from dualcam.annotation.formats import Stems
 from dualcam.annotation.ledger import Ledger
 from dualcam.annotation.regions import class_regions, find_regions
@@ -306,10 +306,14 @@ def test_judge_by_hand() -> None:
     region = Region((0, 0, 10, 10), 1.0, ())
     item = Annotation("a", "/a", 40, 40, (ClassRegions(0, "x", 0.5, (region,)),))
     near, off = np.array([[0.0, 0, 10, 6]]), np.array([[20.0, 20, 30, 30]])
-    tally = judge([item], {"/a": np.concatenate((near, off))})["x"]
+    tally = judge([item], TrueBoxes(Boxes.of([[*near, *off]]), ["/a"]))["x"]
     assert (tally.iou_50, tally.iou_70, tally.center_50) == (1, 0, 0)
-    assert judge([item], {})["x"].judged == 0
-    assert judge([item], {"/a": np.array([[6.0, 6, 34, 34]])})["x"].center_70 == 1
+    assert judge([item], TrueBoxes(Boxes.of([]), []))["x"].judged == 0
+    assert judge([item], TrueBoxes(Boxes.of([[(6.0, 6, 34, 34)]]), ["/a"]))["x"].center_70 == 1
+    pairs = Boxes.of([off.tolist(), near.tolist()])
+    assert judge([item], TrueBoxes(pairs, ["/a", "/a"], [0, 1]))["x"].iou_50 == 0, "only boxes of its own class count"
+    assert judge([item], TrueBoxes(pairs, ["/a", "/a"], [1, 0]))["x"].iou_50 == 1
+    assert judge([item], TrueBoxes(pairs, ["/a", "/a"], [1, 2]))["x"].judged == 0
 
 
 def test_min_score_and_format_need_no_second_run(

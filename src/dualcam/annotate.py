@@ -24,10 +24,10 @@ from dualcam.data.prepared import Prepared
 from dualcam.data.stream import Broken, Loader, check_work, stream
 from dualcam.datasets import Dataset
 from dualcam.errors import ChoiceError, check_choice
-from dualcam.explainer import Settings, check_options, explain_forward, run_model
+from dualcam.explainer import Settings, check_classes, check_options, choose_classes, explain_forward, run_model
 from dualcam.files import write_json
 from dualcam.model import DualBranch
-from dualcam.targets import Classes, resolve_classes
+from dualcam.targets import Classes
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def annotate(
     """
     check_settings(settings, export)
     check_work(batch_size, workers)
-    inputs = make_inputs(model, photos, settings.classes)
-    resolve_classes(inputs.classes, torch.zeros(1, model.classes), model.class_names)
+    inputs = make_inputs(model, photos, settings.classes, multi_label=settings.multi_label)
+    check_classes(model, inputs.classes)
     explaining = check_options(
         model, method=settings.method, branch=settings.branch, sign=settings.sign, normalize=settings.normalize
     )
@@ -165,7 +165,8 @@ def _annotate(
 def _asked(inputs: Inputs, batch: Sequence[Prepared]) -> Classes:
     if inputs.labels is None:
         return inputs.classes
-    return torch.tensor([[inputs.labels[item.source or ""]] for item in batch])
+    rows = [torch.tensor(inputs.labels[item.source or ""]) for item in batch]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
 def _regions(
@@ -173,7 +174,7 @@ def _regions(
 ) -> Iterator[list[ClassRegions] | None]:
     """Yield each photo's regions; None for a photo whose scores are not finite."""
     forward = run_model(model, batch)
-    index: Tensor = resolve_classes(classes, forward.logits, model.class_names)
+    index: Tensor = classes if isinstance(classes, Tensor) else choose_classes(model, forward, classes)
     most = 1 if settings.boxes == "largest" else None
     for each in explain_forward(model, forward, index, explaining):
         if bool(torch.isfinite(torch.cat((*each.logits, each.probabilities))).all()):

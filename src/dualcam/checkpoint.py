@@ -63,7 +63,12 @@ def save(
         "source": model.source,
         "backbone": fingerprint(model.classifier),
         "anatomy": {"layer": anatomy.layer, "layout": anatomy.layout, "nonnegative": anatomy.nonnegative},
-        "head": {"kind": model.softmax_head.kind, "classes": model.classes, "fitted": model.fitted_head is not None},
+        "head": {
+            "kind": model.softmax_head.kind,
+            "classes": model.classes,
+            "fitted": model.fitted_head is not None,
+            "outputs": model.outputs,
+        },
         "class_names": list(model.class_names) if model.class_names else None,
         "preprocessing": model.preprocessing.to_json(),
         "training": record,
@@ -103,6 +108,7 @@ def load(directory: Path, options: LoadOptions | None = None, *, backbone: nn.Mo
         class_names=tuple(names) if names else None,
         source=manifest["source"],
         fitted_head=fitted,
+        outputs=manifest["head"].get("outputs", "softmax"),  # checkpoints of 0.1.0 do not say
     )
     _load_head(model.sigmoid_head, folder, "branch.safetensors", manifest)
     model.training_record = manifest["training"]

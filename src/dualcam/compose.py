@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from dualcam.data.prepared import Prepared
 from dualcam.description import default_method, usual_methods
-from dualcam.explainer import Settings, check_options, explain_forward, run_model
+from dualcam.explainer import Settings, check_classes, check_options, choose_classes, explain_forward, run_model
 from dualcam.explanation import ClassEvidence
 from dualcam.model import DualBranch
 from dualcam.results import ClassRecord
 from dualcam.sheet import MapTile, Row, Sheet
-from dualcam.targets import Classes, resolve_classes
+from dualcam.targets import Classes
 from dualcam.types import Box
 
 UNITS = {"logit": "logits", "centered": "logits", "finer": "logits"}
@@ -42,7 +42,7 @@ def make_plan(
 
     ``compare`` adds, for the first class, every usual method that applies, by branch.
     """
-    resolve_classes(classes, torch.zeros(1, model.classes), model.class_names)
+    check_classes(model, classes)
     base = check_options(model, branch="softmax", method=default_method(model.softmax_head), sign="signed")
     base = replace(base, normalize=main.normalize)
     compared = tuple(
@@ -55,7 +55,7 @@ def make_plan(
 def make_sheets(model: DualBranch, batch: Sequence[Prepared], plan: Plan) -> list[Sheet | None]:
     """Explain a batch by one run of the model; None stands for a photo whose scores are not finite."""
     forward = run_model(model, batch)
-    index = resolve_classes(plan.classes, forward.logits, model.class_names)
+    index = choose_classes(model, forward, plan.classes)
     main = explain_forward(model, forward, index, plan.main)
     usual = explain_forward(model, forward, index[:, :MOST_ROWS], plan.usual)
     compared = [
@@ -69,7 +69,7 @@ def make_sheets(model: DualBranch, batch: Sequence[Prepared], plan: Plan) -> lis
             batch[position],
             list(main[position]),
             list(usual[position]),
-            [[explanations[position][0] for explanations in row] for row in compared],
+            [[explanations[position][0] for explanations in row] for row in compared] if len(main[position]) else [],
         )
         if finite[position]
         else None
@@ -85,7 +85,7 @@ def _sheet(
     compared: list[list[ClassEvidence]],
 ) -> Sheet:
     boxes = [evidence.boxes(plan.threshold) for evidence in main]
-    rows = []
+    rows: list[Row] = []
     for evidence, softmax, found in zip(main, usual, boxes, strict=False):
         tiles = (
             _heat(softmax, plan.usual, label(plan.usual)),
@@ -100,8 +100,10 @@ def _sheet(
             f"{main[0].name}, {SIGNS[plan.main.sign]}",
             tuple(_heat(each, how, method_label(how)) for each, how in zip(row, settings, strict=True)),
         )
-        for settings, row in zip(plan.compared, compared, strict=True)
+        for settings, row in zip(plan.compared, compared, strict=False)  # no rows for a photo without classes
     )
+    if not rows:
+        rows = [Row("no label over the threshold", "", ())]
     records = tuple(_record(evidence, found) for evidence, found in zip(main, boxes, strict=True))
     unit = UNITS.get(plan.main.score, plan.main.score)
     return Sheet(item.source or "", item.picture(), item.placement, records, tuple(rows), below, unit)

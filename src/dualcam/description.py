@@ -55,6 +55,7 @@ def describe(model: DualBranch) -> str:
         "head": f"{head.kind}: {head.describe_steps()}{' (fitted)' if model.fitted_head is not None else ''}",
         "laws": LAWS[head.kind],
         "methods": ", ".join(method.name for method in applicable(head)),
+        "probabilities": "a softmax over the classes" if model.outputs == "softmax" else "a sigmoid for each label",
         "sigmoid head": f"{state}; adds {head.parameter_count():,} parameters",
         "input": f"{preprocessing.size[0]} x {preprocessing.size[1]} px, {preprocessing.interpolation}, "
         f"mean {preprocessing.mean}, deviation {preprocessing.std} ({preprocessing.origin})",

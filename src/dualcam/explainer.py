@@ -18,9 +18,19 @@ from dualcam.explanation import Explanation
 from dualcam.guards import evaluating
 from dualcam.heads import Head
 from dualcam.heatmap import combine, weight_parts
+from dualcam.labels import label_probabilities
 from dualcam.methods import Method
 from dualcam.model import DualBranch
-from dualcam.targets import READS, SCORES, Classes, resolve_classes, score_gradients, score_values
+from dualcam.targets import (
+    READS,
+    SCORES,
+    Classes,
+    over_threshold,
+    resolve_classes,
+    score_gradients,
+    score_values,
+    to_probabilities,
+)
 from dualcam.tuning import DEFAULTS, Tuning, check_read, make_tuning
 from dualcam.types import Branch, BranchLogits, Evidence, Fit, Normalization, Score, Sign
 
@@ -62,8 +72,10 @@ def explain(
     """Explain images with ``model``; one `Explanation` each.
 
     ``images``: a tensor [B, 3, H, W] preprocessed as the model takes it, a photo (PIL image or path) or several.
-    ``classes``: None (the softmax branch's choice), an index, a name, "top5", "all", a sequence of those, or a tensor
-    [B] or [B, K] of indices per image. Options, with their defaults:
+    ``classes``: None (the softmax branch's choice), an index, a name, "top5", "all", a sequence of those, a tensor
+    [B] or [B, K] of indices per image, or "over0.5": every label whose probability by the trained sigmoid branch (see
+    `dualcam.labels.label_probabilities`) is at least that, most probable first; of some photos that may be none, and
+    their explanation is empty. Options, with their defaults:
 
     - ``method``: "cam" for linear heads, else "grad-cam"; `dualcam.methods.available` lists all;
     - ``branch="sigmoid"``: whose score is explained; ``score="logit"`` of it, or "centered", "log-odds",
@@ -135,7 +147,7 @@ def explain_batch(
     if not batch:
         return []
     forward = run_model(model, batch)
-    index = resolve_classes(classes, forward.logits, model.class_names)
+    index = choose_classes(model, forward, classes)
     return explain_forward(model, forward, index, settings)
 
 
@@ -148,8 +160,37 @@ def run_model(model: DualBranch, batch: Sequence[Prepared]) -> Forward:
         return Forward(batch, *model.activations_and_logits(images))
 
 
+def choose_classes(model: DualBranch, forward: Forward, classes: Classes) -> Tensor:
+    """Return the class indices [B, K] that ``classes`` asks for (see `explain`), -1 behind a photo's last one.
+
+    Raises `ClassNotFound`, and `ChoiceError` where labels over a threshold are asked of a branch that knows none.
+    """
+    least = over_threshold(classes, model.class_names)
+    if least is None:
+        return resolve_classes(classes, forward.logits, model.class_names)
+    with torch.no_grad(), evaluating(model.sigmoid_head):
+        probabilities = label_probabilities(model, model.sigmoid_head(forward.activations))
+    ordered, index = torch.sort(probabilities, dim=1, descending=True, stable=True)
+    width = max(1, int((ordered >= least).sum(1).max()))
+    kept: Tensor = index[:, :width].masked_fill(ordered[:, :width] < least, -1)
+    return kept
+
+
+def check_classes(model: DualBranch, classes: Classes) -> None:
+    """Raise what `choose_classes` would, without a photo."""
+    if over_threshold(classes, model.class_names) is None:
+        resolve_classes(classes, torch.zeros(1, model.classes), model.class_names)
+    else:
+        label_probabilities(model, torch.zeros(1, model.classes, device=model.device))
+
+
 def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings: Settings) -> list[Explanation]:
-    """Explain the classes ``index`` [B, K] of a batch that `run_model` ran; no further run of the backbone."""
+    """Explain the classes ``index`` [B, K] of a batch that `run_model` ran; no further run of the backbone.
+
+    -1 stands behind the last class of a photo that has fewer than K; its `Explanation` is as long as its classes.
+    """
+    counts = (index >= 0).sum(1).tolist()
+    index = index.clamp(min=0)
     head = model.head(settings.branch)
     with evaluating(*{head, model.sigmoid_head}):
         with torch.no_grad():  # the sigmoid branch's other logits are nobody's question, and cost what its rows weigh
@@ -163,24 +204,24 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
         if settings.sign != "signed":
             raw = combine(parts, evidence.activations, settings.sign, clamp_weights=settings.clamp_weights)
         residuals = completeness_residuals(model, settings, signed, index, logits)
-        probabilities = forward.logits.softmax(1)
+        probabilities = to_probabilities(forward.logits, model.outputs)
     return [
         Explanation(
             source=item.source,
             placement=item.placement,
-            indices=index[position].cpu(),
+            indices=index[position, :count].cpu(),
             names=model.class_names,
-            signed=signed[position],
-            raw=raw[position],
-            residuals=None if residuals is None else residuals[position],
-            logits=BranchLogits(logits.softmax[position], logits.sigmoid[position]),
+            signed=signed[position, :count],
+            raw=raw[position, :count],
+            residuals=None if residuals is None else residuals[position, :count],
+            logits=BranchLogits(logits.softmax[position, :count], logits.sigmoid[position, :count]),
             probabilities=probabilities[position],
             sign=settings.sign,
             normalization=settings.normalize,
             size=settings.size,
             picture=item.picture,
         )
-        for position, item in enumerate(forward.batch)
+        for position, (item, count) in enumerate(zip(forward.batch, counts, strict=True))
     ]
 
 

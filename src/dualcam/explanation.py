@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dualcam import heatmap as heatmaps
 from dualcam.data.preprocessing import Placement, to_source
+from dualcam.errors import ChoiceError
 from dualcam.localize import find_boxes
 from dualcam.types import Box, BranchLogits, Normalization, Sign
 
@@ -27,7 +28,7 @@ class ClassEvidence:
     ``signed`` is the raw signed map [h, w] at feature size, before any clamp or normalization; ``raw`` the same
     after the sign policy. Their unit is the logit: for CAM on a pooled linear head mean(signed) + bias is the
     branch's logit, and ``residual`` says how exactly (None where the law does not hold). ``softmax_logit`` and
-    ``sigmoid_logit`` are the branches' scores of the class, ``probability`` is the softmax branch's, in [0, 1].
+    ``sigmoid_logit`` are the branches' scores of the class, ``probability`` is the classifier's, in [0, 1].
     """
 
     index: int
@@ -118,8 +119,10 @@ class ClassEvidence:
 class Explanation(Sequence[ClassEvidence]):
     """The evidence in one image, class by class; a sequence of `ClassEvidence`, in the order asked for.
 
+    It is empty where labels over a threshold were asked for and none is.
+
     ``indices`` [K]; ``signed`` and ``raw`` [K, h, w]; ``residuals`` [K] or None; ``logits`` both branches' [K],
-    of the classes asked for; ``probabilities`` [C] of the softmax branch.
+    of the classes asked for; ``probabilities`` [C] of the classifier.
     """
 
     source: str | None
@@ -147,6 +150,8 @@ class Explanation(Sequence[ClassEvidence]):
         """Return the evidence for the class at ``position`` among those asked for."""
         if isinstance(position, slice):
             return [self[item] for item in range(*position.indices(len(self)))]
+        if not len(self):
+            raise ChoiceError("no label of this photo is over the threshold: there is nothing to show of it")
         index = int(self.indices[position])
         return ClassEvidence(
             index=index,

@@ -21,10 +21,11 @@ def class_balanced_bce(
     return losses.mean() if classes is None else losses[:, classes].mean()
 
 
-def positive_weights(labels: Tensor, classes: int, balance: Balance) -> Tensor:
+def positive_weights(labels: Tensor, classes: int, balance: Balance, photos: int | None = None) -> Tensor:
     """Return p [C]: C - 1 ("uniform"), (N - N_k) / N_k ("frequency") or 1 ("none").
 
-    ``labels`` are the class indices [N] of the training photos; a class without photos gets C - 1 under "frequency".
+    ``labels`` are the class indices of the N training photos, one after the other; ``photos`` is N where photos have
+    several, each of them once (default: one each). A class without photos gets C - 1 under "frequency".
     """
     check_choice("balance", balance, ("uniform", "frequency", "none"))
     if balance == "none":
@@ -33,4 +34,5 @@ def positive_weights(labels: Tensor, classes: int, balance: Balance) -> Tensor:
     if balance == "uniform":
         return uniform
     counts = torch.bincount(labels, minlength=classes).float()
-    return torch.where(counts > 0, (len(labels) - counts) / counts.clamp(min=1), uniform)
+    total = len(labels) if photos is None else photos
+    return torch.where(counts > 0, (total - counts) / counts.clamp(min=1), uniform)

@@ -12,7 +12,7 @@ from dualcam.data.preprocessing import Preprocessing
 from dualcam.errors import ModelError, check_choice
 from dualcam.guards import evaluating
 from dualcam.heads import Head
-from dualcam.types import Branch, BranchLogits
+from dualcam.types import Branch, BranchLogits, Outputs
 
 if TYPE_CHECKING:
     from dualcam.acceleration.optimize import Optimization
@@ -25,6 +25,10 @@ class DualBranch(nn.Module):
 
     The softmax branch is the wrapped model's own forward, so its logits are the model's, bit for bit. A head fitted
     for other classes (``fitted_head``) takes its place; the model then runs up to the tapped layer only.
+
+    ``outputs`` says what makes probabilities of that branch's logits: a softmax over classes that exclude each other,
+    or, where the wrapped model was trained for labels that do not, a sigmoid each. The frozen branch is called the
+    softmax branch in both cases.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class DualBranch(nn.Module):
         class_names: tuple[str, ...] | None = None,
         source: str | None = None,
         fitted_head: Head | None = None,
+        outputs: Outputs = "softmax",
     ) -> None:
         super().__init__()
         self.classifier = classifier
@@ -44,6 +49,7 @@ class DualBranch(nn.Module):
         self.class_names = class_names
         self.source = source
         self.fitted_head = fitted_head
+        self.outputs: Outputs = outputs
         self.training_record: dict[str, Any] | None = None
         self.optimization: Optimization | None = None
         with torch.inference_mode(mode=False):  # a copy made inside of it could never be differentiated

@@ -84,7 +84,7 @@ def save_sheet(sheet: Sheet, path: Path) -> None:
         "unit": sheet.unit,
     }
     with write_whole(path) as temporary, temporary.open("wb") as stream:
-        maps = np.stack([tile.values for tile in tiles])
+        maps = np.stack([tile.values for tile in tiles]) if tiles else np.zeros(0, np.float32)
         np.savez_compressed(stream, picture=np.asarray(sheet.picture), maps=maps, texts=np.array(json.dumps(texts)))
 
 

@@ -1,5 +1,6 @@
 """What is explained: which score, of which classes."""
 
+import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import TypeAlias
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from dualcam.errors import ChoiceError, ClassNotFound, check_choice
 from dualcam.tuning import DEFAULTS, Tuning
-from dualcam.types import Score
+from dualcam.types import Outputs, Score
 
 Classes: TypeAlias = "int | str | Tensor | Sequence[int | str] | None"
 
@@ -39,6 +40,11 @@ def log_probability(logits: Tensor) -> Tensor:
 def probability(logits: Tensor) -> Tensor:
     """Return p_k; shift-free."""
     return logits.softmax(1)
+
+
+def to_probabilities(logits: Tensor, outputs: Outputs) -> Tensor:
+    """Return a classifier's probabilities [B, C]: of classes that exclude each other, or of each label by itself."""
+    return logits.softmax(1) if outputs == "softmax" else logits.sigmoid()
 
 
 def rest(logits: Tensor) -> Tensor:
@@ -144,6 +150,23 @@ def resolve_classes(classes: Classes, softmax_logits: Tensor, names: Sequence[st
         raise ChoiceError("classes is empty; name at least one class, or pass None for the predicted one")
     indices = [class_index(item, count, names) for item in wanted]
     return torch.tensor(indices, device=softmax_logits.device).expand(batch, len(indices))
+
+
+def is_rule(text: str) -> bool:
+    """Whether ``text`` is "all", "top3" or "over0.5" (any numbers) rather than a class."""
+    return re.fullmatch(r"all|top\d+|over\d*\.?\d+", text) is not None
+
+
+def over_threshold(classes: Classes, names: Sequence[str] | None) -> float | None:
+    """Return the probability that "over0.5" names, None for other choices; raises `ChoiceError` outside of (0, 1]."""
+    if not isinstance(classes, str) or (names is not None and classes in names):
+        return None
+    match = re.fullmatch(r"over(\d*\.?\d+)", classes)
+    if match is None:
+        return None
+    if not 0 < float(match[1]) <= 1:
+        raise ChoiceError(f"classes={classes!r}: a label's probability lies in (0, 1], as in over0.5")
+    return float(match[1])
 
 
 def class_index(item: int | str, count: int, names: Sequence[str] | None) -> int:

@@ -17,6 +17,7 @@ Score = Literal["logit", "centered", "log-odds", "log-probability", "probability
 Fit = Literal["squash", "crop", "pad"]
 Balance = Literal["uniform", "frequency", "none"]
 Layout = Literal["NCHW", "NHWC"]
+Outputs = Literal["softmax", "sigmoid"]
 HeadKind = Literal["pooled-linear", "pooled-conv", "norm-linear", "mlp"]
 
 

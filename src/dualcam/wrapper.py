@@ -9,10 +9,10 @@ from torch import nn
 from dualcam import sources
 from dualcam.anatomy import examine
 from dualcam.data.preprocessing import Preprocessing
-from dualcam.errors import ModelError
+from dualcam.errors import ModelError, check_choice
 from dualcam.model import DualBranch
 from dualcam.sources import Classifier, LoadOptions
-from dualcam.types import Layout
+from dualcam.types import Layout, Outputs
 
 
 def wrap(
@@ -24,6 +24,7 @@ def wrap(
     nonnegative: bool | None = None,
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] | None = None,
+    outputs: Outputs | None = None,
     weights: str = "pretrained",
     download: bool = False,
     backbone: nn.Module | None = None,
@@ -35,7 +36,8 @@ def wrap(
 
     What is found by a probe forward can be given by hand: ``layer``, the path of the module whose output is the last
     spatial activations; ``head``, a module that maps them [B, D, h, w] to the logits; ``layout`` of that output;
-    ``nonnegative``, whether the activations are >= 0; ``preprocessing``; ``class_names``. ``weights`` is
+    ``nonnegative``, whether the activations are >= 0; ``preprocessing``; ``class_names``. ``outputs="sigmoid"`` says
+    that the model's labels do not exclude each other (a multi-label classifier; default "softmax"). ``weights`` is
     "pretrained", "random" or a file; nothing is downloaded unless ``download``. ``backbone`` gives the module for a
     directory whose model was trained from a module in memory.
 
@@ -44,12 +46,13 @@ def wrap(
     """
     from dualcam import checkpoint
 
+    check_choice("outputs", outputs, (None, "softmax", "sigmoid"))
     given: dict[str, object] = {"layer": layer, "head": head, "layout": layout, "nonnegative": nonnegative}
     options = LoadOptions(weights, download)
     if model is None:
         model = checkpoint.DEFAULT
     if isinstance(model, PathLike) or (isinstance(model, str) and _is_directory(model)):
-        given |= {"preprocessing": preprocessing, "class_names": class_names}
+        given |= {"preprocessing": preprocessing, "class_names": class_names, "outputs": outputs}
         by_hand = [name for name, value in given.items() if value is not None]
         if by_hand:
             raise ModelError(f"{', '.join(by_hand)} can not be given for the directory {model}; it brings its own")
@@ -71,7 +74,14 @@ def wrap(
         if class_names is not None:
             raise ModelError(f"class_names has {len(names)} names; the model has {anatomy.head.classes} classes")
         names = None
-    return DualBranch(classifier.module, anatomy, preprocessing, class_names=names, source=classifier.source)
+    return DualBranch(
+        classifier.module,
+        anatomy,
+        preprocessing,
+        class_names=names,
+        source=classifier.source,
+        outputs=outputs or "softmax",
+    )
 
 
 def _is_directory(name: str) -> bool:

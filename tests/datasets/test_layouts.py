@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from dualcam.data.check import Check
-from dualcam.datasets import evaluation_split, find_layout, layouts, open_dataset, selection_split, splits
+from dualcam.data.multi_label import by_label, with_all_labels
+from dualcam.datasets import Dataset, evaluation_split, find_layout, layouts, open_dataset, selection_split, splits
 from dualcam.errors import DataError
 from tests.generators import (
     boxes_csv,
@@ -14,6 +15,7 @@ from tests.generators import (
     cub,
     ilsvrc,
     image_folder,
+    labels_csv,
     mask_folder,
     openimages,
     stanford_cars,
@@ -27,6 +29,7 @@ GENERATORS = {
     "cub": cub,
     "ilsvrc": ilsvrc,
     "image_folder": image_folder,
+    "labels_csv": labels_csv,
     "mask_folder": mask_folder,
     "openimages": openimages,
     "stanford_cars": stanford_cars,
@@ -39,6 +42,7 @@ REPORTED = {
     "cub": ("test", None),
     "ilsvrc": ("val", None),
     "image_folder": ("val", None),
+    "labels_csv": ("test", None),
     "mask_folder": (None, None),
     "openimages": ("test", "val"),
     "stanford_cars": ("test", None),
@@ -71,6 +75,28 @@ def test_each_layout_is_recognized_and_whole(tmp_path: Path, name: str) -> None:
         assert all((tmp_path / path).is_file() for path in dataset.paths)
         half = dataset.subset(range(0, count, 2))
         assert half.paths == dataset.paths[::2]
+        check_label_sets(dataset)
+
+
+def check_label_sets(dataset: Dataset) -> None:
+    """The main label is the first of a photo's labels, its truth that of the pair; pairs are the sets unrolled."""
+    full = with_all_labels(dataset)
+    sets = full.label_sets
+    assert sets is not None and len(sets) == len(full) and (sets.counts > 0).all()
+    assert sets.flat.min() >= 0 and sets.flat.max() < dataset.classes
+    assert [len(set(sets[n].tolist())) for n in range(len(sets))] == sets.counts.tolist()
+    assert full.labels.tolist() == sets.flat[sets.starts[:-1]].tolist()
+    pairs = by_label(dataset)
+    assert len(pairs) == len(sets.flat) and pairs.labels.tolist() == sets.flat.tolist()
+    for n in range(len(full)):
+        first = int(sets.starts[n])
+        assert pairs.paths[first : first + len(sets[n])] == (full.paths[n],) * len(sets[n])
+        if dataset.boxes is not None:
+            assert pairs.boxes is not None and full.boxes is not None
+            assert pairs.boxes[first].tolist() == full.boxes[n].tolist()
+        if dataset.masks is not None:
+            assert pairs.masks is not None and full.masks is not None
+            assert pairs.masks.instances[first] == full.masks.instances[n]
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -63,6 +63,7 @@ def test_lbfgs_reaches_the_optimum_that_scipy_finds(task: Task, anchor: Anchor) 
     assert solver.converged
 
     features = task.features.values.double()  # type: ignore[attr-defined]
+    assert isinstance(task.labels, Tensor)
     targets = nn.functional.one_hot(task.labels, CLASSES).double()
     weight, bias = start[0] if anchor == "start" else torch.zeros_like(start[0]), start[1]
 
@@ -114,6 +115,7 @@ def test_fitted_head_is_regularized_multinomial_regression(task: Task) -> None:
     linear = fit_linear_head(task.features, task.labels, CLASSES, weight_decay=DECAY)
     centred = values - values.mean(0)
     scale = centred.square().sum(1).mean().sqrt()
+    assert isinstance(task.labels, Tensor)
     oracle = LogisticRegression(C=1 / (DECAY * PHOTOS), tol=1e-10, max_iter=10000)
     oracle.fit((centred / scale).numpy(), task.labels.numpy())
     ours = linear(values.float()).softmax(1).detach().numpy()

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
 from dualcam.annotation import Annotation
-from dualcam.datasets import Dataset
+from dualcam.data.truth import Boxes
 from dualcam.localize import iou
 from dualcam.metrics.center_box import center_box
 
@@ -41,42 +41,45 @@ class Tally:
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
-Truth = Mapping[str, NDArray[np.float64]]
+class Truth(Protocol):
+    """True boxes [G, 4] of a photo, by its absolute path, that a class's boxes are compared with; None: not judged."""
+
+    def of(self, path: str, label: int) -> NDArray[np.float64] | None:
+        """Return the boxes to compare those of class ``label`` with."""
 
 
-class TrueBoxes(Truth):
-    """The true boxes [G, 4] of a dataset's photos by absolute path; they stay in the dataset's flat arrays."""
+class TrueBoxes:
+    """The true boxes of photos, or, with ``labels``, of (photo, label) pairs; they stay in the dataset's flat arrays.
 
-    def __init__(self, dataset: Dataset, paths: Iterable[str]) -> None:
-        assert dataset.boxes is not None, "asked for only where the dataset has boxes"
-        self._boxes = dataset.boxes
-        self._places = {path: place for place, path in enumerate(paths)}
+    Without ``labels`` boxes of any class are compared with all of the photo's.
+    """
 
-    def __getitem__(self, path: str) -> NDArray[np.float64]:
-        return self._boxes[self._places[path]]
+    def __init__(self, boxes: Boxes, paths: Iterable[str], labels: Iterable[int] | None = None) -> None:
+        self._boxes, self._by_label = boxes, labels is not None
+        keys = ((path, -1) for path in paths) if labels is None else zip(paths, labels, strict=True)
+        self._places = {key: place for place, key in enumerate(keys)}
 
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __iter__(self) -> Any:
-        return iter(self._places)
+    def of(self, path: str, label: int) -> NDArray[np.float64] | None:
+        """Return the boxes to compare those of class ``label`` with."""
+        place = self._places.get((path, label if self._by_label else -1))
+        return None if place is None else self._boxes[place]
 
 
 def judge(annotations: Iterable[Annotation], truth: Truth) -> dict[str, Tally]:
     """Return the tally of each class of the pseudo-boxes, by its name; photos not in ``truth`` are not judged."""
     tallies: dict[str, Tally] = {}
     for item in annotations:
-        true = truth.get(item.path, ())
         for found in item.classes:
+            true = truth.of(item.path, found.index)
             if found.regions:
                 tallies.setdefault(found.name, Tally()).add(
-                    _tally([region.box for region in found.regions], np.asarray(true), (item.width, item.height))
+                    _tally([region.box for region in found.regions], true, (item.width, item.height))
                 )
     return dict(sorted(tallies.items()))
 
 
-def _tally(boxes: list[tuple[int, int, int, int]], true: NDArray[np.float64], size: tuple[int, int]) -> Tally:
-    if not len(true):
+def _tally(boxes: list[tuple[int, int, int, int]], true: NDArray[np.float64] | None, size: tuple[int, int]) -> Tally:
+    if true is None or not len(true):
         return Tally(boxes=len(boxes))
     best = [_best(box, true) for box in boxes]
     center = _best((center_box(CENTER_SHARE, grid=1) * np.tile(size, 2)).tolist(), true)

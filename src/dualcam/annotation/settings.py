@@ -15,7 +15,11 @@ class BoxSettings:
 
     classes: tuple[str, ...] = ()
     """labels: each photo's label in the dataset (the default there); top1: the softmax branch's choice (the default
-    elsewhere); top3 (any number); or classes by name or index, separated by commas."""
+    elsewhere); top3 (any number); over0.5: every label at least that probable by the sigmoid branch; or classes by name
+    or index, separated by commas."""
+
+    multi_label: bool = False
+    """All labels of a dataset's photo, where it has several; else its main one."""
 
     method: str | None = None
     """cam (where the head is linear, the default there), grad-cam, grad-cam++, layer-cam, xgrad-cam."""

@@ -86,6 +86,9 @@ class DataOptions:
     seed: int = 0
     """Seed of hold."""
 
+    multi_label: Annotated[bool, Parameter(negative="")] = False
+    """Judge a map for each label of a photo, by that label's boxes or masks; else that of its main label."""
+
     max_megapixels: float = 64.0
     """Larger photos are reported as broken."""
 
@@ -141,7 +144,8 @@ def evaluate(
     if judge.size is not None:
         wrapped.preprocessing = replace(wrapped.preprocessing, size=(judge.size, judge.size))
     cells = make_grid(wrapped, **asdict(grid))
-    chosen = without_truth(choose_photos(wrapped, data, split=photos.split, select=photos.select, seed=photos.seed))
+    which = {key: getattr(photos, key) for key in ("split", "select", "seed", "multi_label")}
+    chosen = without_truth(choose_photos(wrapped, data, **which))
     evaluation = Evaluation(
         model=wrapped,
         photos=chosen,

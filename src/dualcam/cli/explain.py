@@ -20,7 +20,8 @@ class EvidenceOptions:
     """What is explained, and how it is shown. A folder of results has one set of these."""
 
     classes: Annotated[tuple[str, ...], Parameter(negative="")] = ("top3",)
-    """top3 (any number), all, or classes by name or index, separated by commas. A panel shows the first ten."""
+    """top3 (any number); over0.5: every label at least that probable by the sigmoid branch; all; or classes by name or
+    index, separated by commas. A panel shows the first ten."""
 
     method: str | None = None
     """cam (where the head is linear, the default there), grad-cam, grad-cam++, layer-cam, xgrad-cam, or one that
@@ -138,7 +139,9 @@ def check_evidence(evidence: EvidenceOptions) -> None:
 
 def split_classes(given: tuple[str, ...], names: tuple[str, ...] | None) -> str | list[int | str]:
     """Return classes as `dualcam.explain` takes them; a class's own name may hold commas."""
-    if len(given) == 1 and (given[0] == "all" or (given[0].startswith("top") and given[0][3:].isdigit())):
+    from dualcam.targets import is_rule
+
+    if len(given) == 1 and is_rule(given[0]):
         return given[0]
     known = {name.lower() for name in names or ()}
     split: list[int | str] = []

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from dualcam.types import Outputs
+
 if TYPE_CHECKING:
     from dualcam.model import DualBranch
 
@@ -28,6 +30,10 @@ class ModelOptions:
     layer: str | None = None
     """Path of the module whose output is the last spatial activations, where it is not found by itself."""
 
+    outputs: Outputs | None = None
+    """softmax, or sigmoid for a multi-label classifier: what makes probabilities of its logits (default: softmax, or
+    what the directory says)."""
+
     device: str = "auto"
     """cpu, cuda, cuda:1, mps; auto takes an accelerator where there is one."""
 
@@ -49,7 +55,13 @@ def open_model(options: ModelOptions) -> "DualBranch":
     from dualcam.wrapper import wrap
 
     device = pick_device(options.device)
-    model = wrap(options.model, layer=options.layer, weights=options.weights, download=options.download)
+    model = wrap(
+        options.model,
+        layer=options.layer,
+        outputs=options.outputs,
+        weights=options.weights,
+        download=options.download,
+    )
     model = model.to(device)
     if not isinstance(options, FastModelOptions) or not options.optimize:
         return model

@@ -45,7 +45,7 @@ def train(
         Path, Parameter(name=["--out", "-o"], help="Directory for the checkpoint, history.csv and history.png.")
     ],
     model: ModelOptions = ModelOptions(),  # noqa: B008  - frozen
-    branch: Annotated[TrainingSettings, Parameter(name="*")] = TrainingSettings(),  # noqa: B008
+    branch: Annotated[TrainingSettings, Parameter(name="*", negative="")] = TrainingSettings(),  # noqa: B008
     run: RunOptions = RunOptions(),
 ) -> int:
     """Train the sigmoid branch of a classifier on labelled photos.

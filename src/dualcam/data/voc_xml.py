@@ -51,12 +51,13 @@ def read_annotation(file: Path) -> Annotation:
     return Annotation(_size(root), tuple(objects))
 
 
-def largest_class(objects: Iterable[tuple[str, Corners]]) -> str | None:
-    """Return the class with the largest total area of boxes; of equal ones the first by name; None without objects."""
-    areas: dict[str, float] = {}
-    for name, (x0, y0, x1, y1) in objects:
-        areas[name] = areas.get(name, 0.0) + (x1 - x0) * (y1 - y0)
-    return min(areas, key=lambda name: (-areas[name], name), default=None)
+def boxes_by_class(objects: Iterable[tuple[str, Corners]]) -> dict[str, list[Corners]]:
+    """Return each class's boxes, by falling total area; of equal ones the first by name comes first."""
+    boxes: dict[str, list[Corners]] = {}
+    for name, box in objects:
+        boxes.setdefault(name, []).append(box)
+    areas = {name: sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes[name]) for name in boxes}
+    return {name: boxes[name] for name in sorted(boxes, key=lambda name: (-areas[name], name))}
 
 
 def _size(root: ElementTree.Element) -> tuple[int, int] | None:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dualcam.data.label_sets import LabelSets
 from dualcam.data.truth import Boxes, Masks
 from dualcam.errors import DataError
 
@@ -33,7 +34,8 @@ class Dataset:
 
     ``class_names`` is None where the labels are indices without names, of ``classes`` classes. ``sizes`` [N, 2] are
     (width, height) in source pixels where the layout states them; ``boxes`` and ``masks`` the ground truth, None
-    where the layout has none of the kind.
+    where the layout has none of the kind. ``label_sets`` are all labels of each photo where the layout tells of
+    several; ``labels``, ``boxes`` and ``masks`` are then those of the main one (see `dualcam.data.multi_label`).
     """
 
     root: Path
@@ -45,6 +47,7 @@ class Dataset:
     sizes: NDArray[np.int64] | None = None
     boxes: Boxes | None = None
     masks: Masks | None = None
+    label_sets: LabelSets | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -59,6 +62,7 @@ class Dataset:
             sizes=None if self.sizes is None else self.sizes[chosen],
             boxes=None if self.boxes is None else self.boxes.subset(chosen),
             masks=None if self.masks is None else self.masks.subset(chosen),
+            label_sets=None if self.label_sets is None else self.label_sets.subset(chosen),
         )
 
     def digest(self) -> str:

@@ -1,7 +1,8 @@
 """Photos and ``boxes.csv`` with a header: path, x0, y0, x1, y1 and perhaps mask, split, class, name; a row a box.
 
 Columns are found by name, in any order, and others are ignored. Boxes are XYXY, half-open, in source pixels; a row
-with none has its four fields empty. A photo with several boxes or masks has several rows. ``class`` is an index,
+with none has its four fields empty. A photo with several boxes, masks or labels has several rows; its main label is
+that with the largest total area of boxes, of equal ones the one that comes first. ``class`` is an index,
 ``name`` the class in words; without both, a photo's folder is its class. Without ``split``, the first folder is the
 split where it is train, val or test for all photos.
 """
@@ -12,8 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
+from dualcam.data.label_sets import LabelSets
 from dualcam.data.truth import Boxes, Masks
 from dualcam.datasets import Dataset, choose_split
 from dualcam.errors import DataError
@@ -24,15 +24,32 @@ _EDGES = ("x0", "y0", "x1", "y1")
 _SPLITS = ("train", "val", "test")
 
 
-@dataclass
-class _Photo:
-    """What the rows say about a photo."""
+_Label = tuple[int | None, str]
 
-    split: str
-    label: tuple[int | None, str]
+
+@dataclass
+class _Truth:
+    """What the rows of a photo and a label say."""
+
     line: int
     boxes: list[list[float]] = field(default_factory=list)
     masks: list[str] = field(default_factory=list)
+
+    @property
+    def area(self) -> float:
+        return sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in self.boxes)
+
+
+@dataclass
+class _Photo:
+    """What the rows say about a photo, by label."""
+
+    split: str
+    labels: dict[_Label, _Truth] = field(default_factory=dict)
+
+    def ordered(self) -> list[tuple[_Label, _Truth]]:
+        """Return the labels, the main one first."""
+        return sorted(self.labels.items(), key=lambda item: -item[1].area)
 
 
 def recognizes(root: Path) -> bool:
@@ -54,19 +71,27 @@ def read(root: Path, split: str | None) -> Dataset:
     classes = _classes(file, photos.values())
     labels = {label: place for place, label in enumerate(classes)}
     chosen = {path: photo for (path, _), photo in photos.items() if photo.split == name}
-    has_boxes = any(photo.boxes for photo in chosen.values())
-    has_masks = any(photo.masks for photo in chosen.values())
-    indices = [labels[photo.label[1]] if photo.label[0] is None else photo.label[0] for photo in chosen.values()]
+    pairs = [photo.ordered() for photo in chosen.values()]
+    sets = LabelSets.of([labels[name] if index is None else index for (index, name), _ in each] for each in pairs)
+    boxes, masks = _truth([truth for each in pairs for _, truth in each])
     return Dataset(
         root,
         name or "all",
         tuple(chosen),
-        np.array(indices, dtype=np.int64),
+        sets.flat[sets.starts[:-1]],
         len(classes),
         tuple(classes) if all(classes) else None,
-        boxes=Boxes.of([photo.boxes for photo in chosen.values()]) if has_boxes else None,
-        masks=Masks(tuple(tuple(photo.masks) for photo in chosen.values()), ((),) * len(chosen)) if has_masks else None,
+        boxes=None if boxes is None else boxes.subset(sets.starts[:-1]),
+        masks=None if masks is None else masks.subset(sets.starts[:-1]),
+        label_sets=LabelSets(sets.flat, sets.starts, boxes, masks),
     )
+
+
+def _truth(found: list[_Truth]) -> tuple[Boxes | None, Masks | None]:
+    boxes = Boxes.of([one.boxes for one in found]) if any(one.boxes for one in found) else None
+    if not any(one.masks for one in found):
+        return boxes, None
+    return boxes, Masks(tuple(tuple(one.masks) for one in found), ((),) * len(found))
 
 
 def _splits(photos: dict[tuple[str, str], _Photo]) -> list[str]:
@@ -82,15 +107,18 @@ def _read_photos(file: Path) -> dict[tuple[str, str], _Photo]:
         path = row["path"]
         folder = PurePosixPath(path).parent.name
         name = row.get("name", "") or ("" if "class" in row else folder)
-        label = (_class_index(file, line, row["class"]), name) if "class" in row else (None, name)
-        photo = photos.setdefault((path, row.get("split", "")), _Photo(row.get("split", ""), label, line))
-        if photo.label != label:
-            raise _error(file, line, f"the class of {path} that line {photo.line} gives, {photo.label}", str(label))
+        label: _Label = (_class_index(file, line, row["class"]) if "class" in row else None, name)
+        photo = photos.setdefault((path, row.get("split", "")), _Photo(row.get("split", "")))
+        same = next((one for one in photo.labels if name and one[1] == name and one != label), None)
+        if same is not None:
+            expected = f"{name} to be class {same[0]} in {path}, as in line {photo.labels[same].line}"
+            raise _error(file, line, expected, str(label[0]))
+        truth = photo.labels.setdefault(label, _Truth(line))
         texts = [row[edge] for edge in _EDGES]
         if any(texts):
-            photo.boxes.append(_box(file, line, texts))
+            truth.boxes.append(_box(file, line, texts))
         if row.get("mask"):
-            photo.masks.append(row["mask"])
+            truth.masks.append(row["mask"])
         by_folder = by_folder and "split" not in row and PurePosixPath(path).parts[0] in _SPLITS
     if by_folder:
         for (path, _), photo in photos.items():
@@ -136,16 +164,18 @@ def _class_index(file: Path, line: int, text: str) -> int:
 def _classes(file: Path, photos: Collection[_Photo]) -> list[str]:
     """Return the class names of all splits by index; "" where an index has no name."""
     indexed: dict[int, str] = {}
-    for photo in photos:
-        index, name = photo.label
+    found = sorted(
+        ((label, truth.line) for photo in photos for label, truth in photo.labels.items()), key=lambda item: item[1]
+    )
+    for (index, name), line in found:
         if index is not None:
             before = indexed.get(index)
             if name and before and before != name:
-                raise _error(file, photo.line, f"class {index} to be named {before} as before", name)
+                raise _error(file, line, f"class {index} to be named {before} as before", name)
             indexed[index] = name or before or ""
     if indexed:
         return [indexed.get(index, "") for index in range(max(indexed) + 1)]
-    return sorted({photo.label[1] for photo in photos})
+    return sorted({name for (_, name), _ in found})
 
 
 def _error(file: Path, line: int, expected: str, got: str) -> DataError:

@@ -1,8 +1,8 @@
 """COCO's JSON, ``annotations/instances_<split><year>.json`` or ``annotations.json``, and its photos.
 
-Lin et al., "Microsoft COCO: Common Objects in Context" (ECCV 2014). A photo's label is the category with the largest
-total area of boxes in it, and its boxes are those of that category; crowds (``iscrowd``) and photos without any
-object are left out. Polygons and run lengths are not read: `Dataset.masks` names files. The file is parsed at once,
+Lin et al., "Microsoft COCO: Common Objects in Context" (ECCV 2014). A photo's labels are the categories of its
+objects, the main one that with the largest total area of boxes; crowds (``iscrowd``) and photos without any object
+are left out. Polygons and run lengths are not read: `Dataset.masks` names files. The file is parsed at once,
 but segmentations are dropped on the way, so a split needs little more memory than its file is large.
 """
 
@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from dualcam.data.label_sets import LabelSets
 from dualcam.data.places import find_prefix
 from dualcam.data.truth import Boxes
-from dualcam.data.voc_xml import Corners, largest_class
+from dualcam.data.voc_xml import Corners, boxes_by_class
 from dualcam.datasets import Dataset, choose_split
 from dualcam.errors import DataError
 
@@ -54,7 +55,7 @@ def read(root: Path, split: str | None) -> Dataset:
             f"{file} is not as COCO has it ({type(error).__name__}: {error}); expected lists images (id, file_name), "
             "categories (id, name) and annotations (image_id, category_id, bbox)"
         ) from error
-    chosen = [largest_class(objects[photo]) or "" for photo in listed]
+    boxes = [boxes_by_class(objects[photo]) for photo in listed]
     order = {str(category): place for place, category in enumerate(sorted(categories))}
     stem = file.stem.removeprefix("instances_")
     where = [f"{stem}/", f"images/{stem}/", f"{name}/", f"images/{name}/", "images/", ""]
@@ -65,13 +66,14 @@ def read(root: Path, split: str | None) -> Dataset:
         root,
         name,
         tuple(prefix + photo for photo in names),
-        np.array([order[category] for category in chosen], dtype=np.int64),
+        np.array([order[next(iter(each))] for each in boxes], dtype=np.int64),
         len(categories),
         tuple(categories[category] for category in sorted(categories)),
         sizes=np.array(sizes, dtype=np.int64) if sizes and all(map(all, sizes)) else None,
-        boxes=Boxes.of(
-            [box for category, box in objects[photo] if category == one]
-            for photo, one in zip(listed, chosen, strict=True)
+        boxes=Boxes.of(next(iter(each.values())) for each in boxes),
+        label_sets=LabelSets.of(
+            ([order[category] for category in each] for each in boxes),
+            Boxes.of(some for each in boxes for some in each.values()),
         ),
     )
 

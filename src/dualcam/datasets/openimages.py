@@ -1,17 +1,16 @@
 """Open Images as downloaded: ``{train,validation,test}/`` and ``*-annotations-object-segmentation.csv``, masks.
 
 Benenson et al., "Large-scale interactive object segmentation with human annotators" (CVPR 2019); V5 to V7. A photo's
-label is the class with the largest total area of boxes in it, and its masks are those of that class. Photos and masks
+labels are the classes of its masks, the main one that with the largest total area of boxes. Photos and masks
 are what has been downloaded: annotated photos that are not in the split's folder are left out, since few people have
 all nine million. Masks may be of another scale than their photo.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-
+from dualcam.data.label_sets import LabelSets
 from dualcam.data.lines import fields_of, line_error, numbered_lines
 from dualcam.data.photos import is_photo_name
 from dualcam.data.places import find_prefix
@@ -48,25 +47,34 @@ def read(root: Path, split: str | None) -> Dataset:
             labels = found.setdefault(photo, {})
             before, masks = labels.get(label, (0.0, ()))
             labels[label] = (before + area, (*masks, mask))
-    chosen = {photo: min(labels, key=lambda one: (-labels[one][0], one)) for photo, labels in sorted(found.items())}
+    ordered = {photo: sorted(labels, key=lambda one: (-labels[one][0], one)) for photo, labels in sorted(found.items())}
     classes = _classes(root)
     places = {label: place for place, label in enumerate(classes)}
-    unknown = next((label for label in chosen.values() if label not in places), None)
+    unknown = next((label for labels in ordered.values() for label in labels if label not in places), None)
     if unknown is not None:
         raise DataError(f"{_table(root, name)} has class {unknown}, which classes-segmentation.txt has not; mend one")
-    instances = [found[photo][label][1] for photo, label in chosen.items()]
     folder = _FOLDERS[name]
     where = ["masks/", f"masks/{folder}/", f"{folder}-masks/", f"masks/{folder}-masks/", f"{folder}/masks/", ""]
-    below = find_prefix(root, [masks[0] for masks in instances], where)
+    below = find_prefix(root, [found[photo][labels[0]][1][0] for photo, labels in ordered.items()], where)
+    sets = LabelSets.of(
+        ([places[label] for label in labels] for labels in ordered.values()),
+        masks=_masks(below, (found[photo][label][1] for photo, labels in ordered.items() for label in labels)),
+    )
     return Dataset(
         root,
         name,
-        tuple(f"{prefix}{photos[photo]}" for photo in chosen),
-        np.array([places[label] for label in chosen.values()], dtype=np.int64),
+        tuple(f"{prefix}{photos[photo]}" for photo in ordered),
+        sets.flat[sets.starts[:-1]],
         len(classes),
         _names(root, classes),
-        masks=Masks(tuple(tuple(below + mask for mask in masks) for masks in instances), ((),) * len(instances)),
+        masks=_masks(below, (found[photo][labels[0]][1] for photo, labels in ordered.items())),
+        label_sets=sets,
     )
+
+
+def _masks(below: str, files: Iterable[tuple[str, ...]]) -> Masks:
+    instances = tuple(tuple(below + mask for mask in masks) for masks in files)
+    return Masks(instances, ((),) * len(instances))
 
 
 def _table(root: Path, name: str) -> Path:

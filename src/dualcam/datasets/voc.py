@@ -1,7 +1,7 @@
 """Pascal VOC's XML: ``JPEGImages/``, ``Annotations/*.xml``, ``ImageSets/Main/<split>.txt`` (perhaps in ``VOC2007/``).
 
-Everingham et al., "The Pascal Visual Object Classes Challenge" (IJCV 2010). A photo's label is the class with the
-largest total area of boxes in it, and its boxes are those of that class, difficult ones included. The pictures in
+Everingham et al., "The Pascal Visual Object Classes Challenge" (IJCV 2010). A photo's labels are the classes of its
+objects, difficult ones included, the main one that with the largest total area of boxes. The pictures in
 ``SegmentationObject`` number objects of all classes in one file and are not read.
 """
 
@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from dualcam.data.label_sets import LabelSets
 from dualcam.data.lines import numbered_lines
 from dualcam.data.photos import is_photo_name
 from dualcam.data.truth import Boxes
-from dualcam.data.voc_xml import Annotation, largest_class, read_annotation
+from dualcam.data.voc_xml import Annotation, boxes_by_class, read_annotation
 from dualcam.datasets import Dataset, choose_split
 from dualcam.errors import DataError
 
@@ -50,25 +51,29 @@ def read(root: Path, split: str | None) -> Dataset:
     files = {Path(entry.name).stem: entry.name for entry in os.scandir(home / "JPEGImages") if _is_photo(entry)}
     stems = _listed(home, name.rpartition("/")[2]) if present else _annotated(home)
     annotations = {stem: read_annotation(home / "Annotations" / f"{stem}.xml") for stem in stems}
-    chosen = {stem: largest_class(item.objects) for stem, item in annotations.items()}
-    kept = [stem for stem in stems if chosen[stem] is not None]
+    boxes = {stem: boxes_by_class(item.objects) for stem, item in annotations.items()}
+    kept = [stem for stem in stems if boxes[stem]]
     classes = _classes(home, annotations)
     places = {label: place for place, label in enumerate(classes)}
-    unknown = next((stem for stem in kept if chosen[stem] not in places), None)
+    unknown = next(((stem, label) for stem in kept for label in boxes[stem] if label not in places), None)
     if unknown is not None:
-        file = home / "Annotations" / f"{unknown}.xml"
-        raise DataError(f"{file} has class {chosen[unknown]}, which has no list in ImageSets/Main; mend one of them")
+        file = home / "Annotations" / f"{unknown[0]}.xml"
+        raise DataError(f"{file} has class {unknown[1]}, which has no list in ImageSets/Main; mend one of them")
     sizes = [annotations[stem].size for stem in kept]
     prefix = "" if home == root else f"{home.relative_to(root).as_posix()}/"
     return Dataset(
         root,
         name,
         tuple(f"{prefix}JPEGImages/{files.get(stem, stem + '.jpg')}" for stem in kept),
-        np.array([places[chosen[stem] or ""] for stem in kept], dtype=np.int64),
+        np.array([places[next(iter(boxes[stem]))] for stem in kept], dtype=np.int64),
         len(classes),
         tuple(classes),
         sizes=None if not sizes or None in sizes else np.array(sizes, dtype=np.int64),
-        boxes=Boxes.of([box for label, box in annotations[stem].objects if label == chosen[stem]] for stem in kept),
+        boxes=Boxes.of(next(iter(boxes[stem].values())) for stem in kept),
+        label_sets=LabelSets.of(
+            ([places[label] for label in boxes[stem]] for stem in kept),
+            Boxes.of(some for stem in kept for some in boxes[stem].values()),
+        ),
     )
 
 

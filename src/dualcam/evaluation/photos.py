@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from dualcam import datasets
 from dualcam.classes import match_classes
+from dualcam.data.multi_label import by_label
 from dualcam.datasets import Dataset, hold_out, open_dataset
 from dualcam.errors import ChoiceError, DataError
 from dualcam.model import DualBranch
@@ -41,17 +42,29 @@ class Photos:
 
 
 def choose_photos(
-    model: DualBranch, data: str | PathLike[str], *, split: str | None = None, select: str = "auto", seed: int = 0
+    model: DualBranch,
+    data: str | PathLike[str],
+    *,
+    split: str | None = None,
+    select: str = "auto",
+    seed: int = 0,
+    multi_label: bool = False,
 ) -> Photos:
     """Return the photos of ``data`` to report on (its test split, else val), and those that choose thresholds.
 
     ``select``: a split's name; "even": the even positions of the sorted ids choose, the odd ones are reported; "hold":
     a fifth of each class of the train split, by ``seed``; "none": the maximum over the reported photos themselves;
-    "auto": the first of these that the data offers. Raises `DataError` where there is no ground truth, or the classes
+    "auto": the first of these that the data offers. With ``multi_label`` each (photo, label) pair is an entry of its
+    own, judged by that label's boxes and masks. Raises `DataError` where there is no ground truth, or the classes
     are not the model's.
     """
+
+    def opened(name: str | None) -> Dataset:
+        dataset = open_dataset(data, name)
+        return by_label(dataset) if multi_label else dataset
+
     name = split or datasets.evaluation_split(data)
-    report = open_dataset(data, name)
+    report = opened(name)
     if report.boxes is None and report.masks is None:
         raise DataError(
             f"{report.root} (split {report.split!r}) has no boxes and no masks to compare with; see docs/datasets.md "
@@ -68,10 +81,10 @@ def choose_photos(
         told = f"thresholds are the best on the reported photos themselves (maximum over {report.split!r})"
         return Photos((report,), match_labels(model, report), everything, everything, told)
     if select == "hold":
-        chosen = hold_out(open_dataset(data, "train"), HELD_OUT, seed)[1]
+        chosen = hold_out(opened("train"), HELD_OUT, seed)[1]
         told = f"thresholds chosen on {HELD_OUT:.0%} of each class of the train split (seed {seed})"
     else:
-        chosen = open_dataset(data, select)
+        chosen = opened(select)
         told = f"thresholds chosen on split {chosen.split!r}"
     if (chosen.boxes is None) != (report.boxes is None) or (chosen.masks is None) != (report.masks is None):
         raise ChoiceError(

@@ -1,28 +1,58 @@
 """What is measured on features during a run: validation, and the learning rate that is surely stable."""
 
+from typing import TypedDict
+
 import torch
 from torch import Tensor
 
+from dualcam.data.label_sets import LabelSets
 from dualcam.guards import evaluating
 from dualcam.heads import Head
-from dualcam.training.objective import Task
+from dualcam.metrics.label_ap import mean_average_precision
+from dualcam.training.objective import Task, hot
 
 
-def validate(head: Head, task: Task | None) -> tuple[float | None, float | None, float | None]:
-    """Return validation loss and the Top-1 of sigmoid and softmax branch, as fractions; None without photos."""
+class Validation(TypedDict):
+    """The part of an `Epoch` that is measured on validation photos."""
+
+    val_loss: float | None
+    val_branch_top1: float | None
+    val_softmax_top1: float | None
+    val_branch_map: float | None
+    val_softmax_map: float | None
+
+
+def validate(head: Head, task: Task | None) -> Validation:
+    """Return validation loss, and Top-1 of sigmoid and softmax branch as fractions; None without photos.
+
+    Where photos have several labels, Top-1 is the share of photos whose highest class is one of them, and mAP the mean
+    over classes of the average precision (None with one label a photo).
+    """
+    found = Validation(
+        val_loss=None, val_branch_top1=None, val_softmax_top1=None, val_branch_map=None, val_softmax_map=None
+    )
     if task is None:
-        return None, None, None
+        return found
     total, branch, softmax, seen = 0.0, 0, 0, 0
+    scores: list[tuple[Tensor, Tensor, Tensor]] = []
     device = next(head.parameters()).device
     with torch.no_grad(), evaluating(head, task.softmax_head):
         for rows, values in task.features.batches(task.rows(), 256, 0):
             features = values.to(device)
-            labels = task.labels[torch.from_numpy(rows // task.features.views)].to(device)
+            truth = hot(task.labels, rows // task.features.views, task.softmax_head.classes).to(device)
             total += float(task.loss(head, rows, features)) * len(rows)
-            branch += int((head.classify(features).argmax(1) == labels).sum())
-            softmax += int((task.softmax_head.classify(features).argmax(1) == labels).sum())
+            ours, theirs = head.classify(features), task.softmax_head.classify(features)
+            branch += int(truth.gather(1, ours.argmax(1, keepdim=True)).sum())
+            softmax += int(truth.gather(1, theirs.argmax(1, keepdim=True)).sum())
             seen += len(rows)
-    return total / seen, branch / seen, softmax / seen
+            if isinstance(task.labels, LabelSets):
+                scores.append((truth.cpu(), ours.float().cpu(), theirs.float().cpu()))
+    found["val_loss"], found["val_branch_top1"], found["val_softmax_top1"] = total / seen, branch / seen, softmax / seen
+    if scores:
+        wanted, sigmoid, plain = (torch.cat(parts).numpy() for parts in zip(*scores, strict=True))
+        found["val_branch_map"] = mean_average_precision(sigmoid, wanted)
+        found["val_softmax_map"] = mean_average_precision(plain, wanted)
+    return found
 
 
 def stable_lr(head: Head, task: Task) -> float:

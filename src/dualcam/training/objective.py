@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from dualcam.data.label_sets import LabelSets
 from dualcam.heads import Head
 from dualcam.losses import class_balanced_bce
+from dualcam.targets import to_probabilities
 from dualcam.training.settings import Labels
+from dualcam.types import Outputs
 
 
 class Features(Protocol):
@@ -38,36 +41,44 @@ class Features(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """Features, their photos' labels [photos], and how both become targets.
+    """Features, their photos' labels, and how both become targets.
 
-    ``classes`` [C] marks the classes that have photos (None: all of them); rows of the others are not trained.
+    ``labels`` are class indices: [photos], or sets of several. ``classes`` [C] marks the classes that have photos
+    (None: all of them); rows of the others are not trained. ``outputs`` makes soft labels of the classifier's logits.
     """
 
     features: Features
-    labels: Tensor
+    labels: Tensor | LabelSets
     softmax_head: Head
     label_kind: Labels
     positive_weight: Tensor
     classes: Tensor | None
     temperature: float = 1.0
+    outputs: Outputs = "softmax"
 
     def rows(self) -> NDArray[np.int64]:
         """Return the rows of all views of all usable photos."""
         return all_rows(self.features)
 
     def targets(self, rows: NDArray[np.int64], features: Tensor) -> Tensor:
-        """Return targets [B, C] in [0, 1]: one-hot labels, or the softmax branch's probabilities of the view."""
+        """Return targets [B, C] in [0, 1]: one- or multi-hot labels, or the classifier's probabilities of the view."""
         if self.label_kind == "soft":
             with torch.no_grad():
                 own = features.to(next(self.softmax_head.parameters()).dtype)
-                return (self.softmax_head.classify(own) / self.temperature).softmax(1).to(features)
-        labels = self.labels[torch.from_numpy(rows // self.features.views)].to(features.device)
-        return functional.one_hot(labels, self.softmax_head.classes).to(features)
+                return to_probabilities(self.softmax_head.classify(own) / self.temperature, self.outputs).to(features)
+        return hot(self.labels, rows // self.features.views, self.softmax_head.classes).to(features)
 
     def loss(self, head: Head, rows: NDArray[np.int64], features: Tensor) -> Tensor:
         """Return the mean loss of a batch, without weight decay."""
         targets = self.targets(rows, features)
         return class_balanced_bce(head.classify(features), targets, self.positive_weight.to(features), self.classes)
+
+
+def hot(labels: Tensor | LabelSets, photos: NDArray[np.int64], classes: int) -> Tensor:
+    """Return [B, C]: 1 at the label of each of ``photos`` [B], or at each of its labels, else 0."""
+    if isinstance(labels, LabelSets):
+        return torch.from_numpy(labels.multi_hot(photos, classes))
+    return functional.one_hot(labels[torch.from_numpy(photos)], classes)
 
 
 def all_rows(features: Features) -> NDArray[np.int64]:

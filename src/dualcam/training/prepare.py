@@ -1,11 +1,14 @@
 """What a run needs before its first epoch: features, a softmax head of the right classes, targets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from dualcam.data.label_sets import LabelSets
 from dualcam.data.views import PhotoViews, ViewRecipe
 from dualcam.datasets import Dataset
 from dualcam.errors import DataError, ModelError
@@ -54,6 +57,7 @@ class Preparation:
             class_names=names,
             source=model.source,
             fitted_head=head,
+            outputs=model.outputs if head is model.fitted_head else "softmax",
         )
 
     def task(self, model: DualBranch, dataset: Dataset, *, training: bool) -> Task:
@@ -64,12 +68,11 @@ class Preparation:
         else:
             photos = PhotoViews(dataset, model.preprocessing, self._recipe(training=training))
             features = FeatureStream(model, model.softmax_head, photos, self.workers)
-        labels = torch.from_numpy(dataset.labels)
-        if settings.fit_head is None:
-            labels = torch.from_numpy(match_classes(dataset, model))[labels]
-        usable = labels[torch.from_numpy(features.usable)]
-        if not len(usable):
+        labels = self._labels(dataset, None if settings.fit_head else match_classes(dataset, model))
+        readable = np.flatnonzero(features.usable)
+        if not len(readable):
             raise DataError(f"no photo of {dataset.root} (split {dataset.split}) can be read")
+        usable = torch.from_numpy(labels.subset(readable).flat) if isinstance(labels, LabelSets) else labels[readable]
         present = torch.bincount(usable, minlength=model.classes) > 0
         partial = training and settings.labels == "hard" and not bool(present.all())
         if partial:
@@ -79,9 +82,10 @@ class Preparation:
             labels=labels,
             softmax_head=model.softmax_head,
             label_kind=settings.labels,
-            positive_weight=positive_weights(usable, model.classes, settings.balance),
+            positive_weight=positive_weights(usable, model.classes, settings.balance, len(readable)),
             classes=present if partial else None,
             temperature=settings.temperature,
+            outputs=model.outputs,
         )
 
     def _fit_head(self, dataset: Dataset) -> Head:
@@ -89,10 +93,18 @@ class Preparation:
             raise ModelError("fitting a head needs the feature cache; leave out --no-cache (cache=False)")
         blank = Head.pooled_linear(nn.Linear(self.model.anatomy.channels, dataset.classes))
         features = self._cache(blank, dataset, training=True)
-        labels = torch.from_numpy(dataset.labels)
+        labels = self._labels(dataset, None)
         self.report.say(f"fitting a linear head of {dataset.classes} classes")
         linear = fit_linear_head(features, labels, dataset.classes, weight_decay=self.settings.head_decay)
         return Head.pooled_linear(linear).to(self.model.device).eval().requires_grad_(False)
+
+    def _labels(self, dataset: Dataset, index: NDArray[np.int64] | None) -> Tensor | LabelSets:
+        """Return the photos' labels, as the model's class indices where ``index`` [classes of the data] gives them."""
+        index = np.arange(dataset.classes) if index is None else index
+        if not self.settings.multi_label:
+            return torch.from_numpy(index[dataset.labels])
+        assert dataset.label_sets is not None, "find_inputs gives all labels where they are asked for"
+        return replace(dataset.label_sets, flat=index[dataset.label_sets.flat])
 
     def _cache(self, head: Head, dataset: Dataset, *, training: bool) -> FeatureCache:
         photos = PhotoViews(dataset, self.model.preprocessing, self._recipe(training=training))

@@ -5,23 +5,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dualcam.data.label_sets import LabelSets
 from dualcam.errors import DataError
-from dualcam.training.objective import Features, all_rows
+from dualcam.training.objective import Features, all_rows, hot
 
 ITERATIONS = 200
 
 
-def fit_linear_head(features: Features, labels: Tensor, classes: int, *, weight_decay: float) -> nn.Linear:
+def fit_linear_head(features: Features, labels: Tensor | LabelSets, classes: int, *, weight_decay: float) -> nn.Linear:
     """Return the linear layer that minimizes cross-entropy over all views plus weight decay; convex, from zero, L-BFGS.
 
-    ``labels`` [photos] are class indices. Features are centred and divided by one number while fitting (their root
-    mean square), so that ``weight_decay`` means the same for every backbone; the layer takes them as they are.
+    ``labels`` are the photos' class indices, [photos] or sets of several. Of a photo with k labels each is to get the
+    probability 1 / k (Mahajan et al., "Exploring the Limits of Weakly Supervised Pretraining", ECCV 2018): a softmax
+    still, for which all that is said of its maps holds. Features are centred and divided by one number while fitting
+    (their root mean square), so that ``weight_decay`` means the same for every backbone; the layer takes them as they
+    are.
     """
     if classes < 2:
         raise DataError("a classifier needs photos of at least two classes")
     batches = list(features.batches(all_rows(features), 8192, 0))
     values = torch.cat([batch for _, batch in batches]).double()
-    targets = labels[torch.from_numpy(np.concatenate([index for index, _ in batches]) // features.views)]
+    photos = np.concatenate([index for index, _ in batches]) // features.views
+    if isinstance(labels, LabelSets):
+        targets = hot(labels, photos, classes).double()
+        targets /= targets.sum(1, keepdim=True)
+    else:
+        targets = labels[torch.from_numpy(photos)]
     centre = values.mean(0)
     values -= centre
     scale = values.square().sum(1).mean().sqrt().clamp(min=1e-12)

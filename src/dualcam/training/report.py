@@ -67,6 +67,8 @@ class TerminalReporter(Reporter):
         if row.val_loss is not None:
             text += f"  validation: loss {row.val_loss:.5f}, Top-1 {row.val_branch_top1:.3f} sigmoid"
             text += f", {row.val_softmax_top1:.3f} softmax"
+        if row.val_branch_map is not None:
+            text += f", mAP {row.val_branch_map:.3f} sigmoid, {row.val_softmax_map:.3f} softmax"
         self.say(text)
 
     def cache(self, features: FeatureCache, what: str) -> None:

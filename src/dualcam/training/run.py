@@ -31,6 +31,8 @@ LBFGS_ROUNDS = 40
 def train(preparation: Preparation, folder: Path | None, *, resume: bool) -> DualBranch:
     """Train and return the new model; history and state are written into ``folder`` (None: nowhere)."""
     settings, report, inputs = preparation.settings, preparation.report, preparation.inputs
+    if inputs.told:
+        report.say(inputs.told)
     trained = preparation.with_head()
     start = clone_head(trained, settings.start, seed=settings.seed).eval().requires_grad_(True)
     head = deepcopy(start)
@@ -98,7 +100,7 @@ class Course:
                 number = len(self.history)
                 loss = self.solver.epoch(number, self.history[0].train_loss if number else None, advance)
                 self.converged = self.solver.converged
-                self.history.append(Epoch(number + 1, self.solver.lr(number), loss, *validate(self.head, self.val)))
+                self.history.append(Epoch(number + 1, self.solver.lr(number), loss, **validate(self.head, self.val)))
                 self.report.epoch(self.history[-1], self.total)
                 if self.folder is not None:
                     self._save()
@@ -141,6 +143,15 @@ def keep_absent_rows(head: Head, start: Head, present: torch.Tensor) -> None:
             ours.bias[absent] = theirs.bias[absent]
 
 
+def weights_to_json(task: Task) -> float | list[float | None]:
+    """Return the weight of positives, one number where all classes have the same; None for classes without photos."""
+    weights: list[float | None] = task.positive_weight.tolist()
+    if task.classes is not None:
+        weights = [weight if has else None for weight, has in zip(weights, task.classes.tolist(), strict=True)]
+    first = weights[0]
+    return first if first is not None and all(weight == first for weight in weights) else weights
+
+
 def record(preparation: Preparation, task: Task, history: list[Epoch]) -> dict[str, Any]:
     """Return how the branch was trained, for the checkpoint's JSON."""
     settings, dataset = preparation.settings, preparation.inputs.train
@@ -151,5 +162,6 @@ def record(preparation: Preparation, task: Task, history: list[Epoch]) -> dict[s
         "data": {"name": dataset.root.name, "split": dataset.split, "photos": photos},
         "broken_photos": dict(task.features.broken),
         "cached": preparation.cached,
+        "positive_weight": weights_to_json(task),
         "last_epoch": asdict(history[-1]) if history else None,
     }

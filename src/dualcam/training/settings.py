@@ -27,10 +27,13 @@ class TrainingSettings:
     """Weight of positives: uniform C - 1; frequency (N - N_k) / N_k, for unbalanced data; none 1."""
 
     labels: Labels = "hard"
-    """hard: the photos' labels. soft: the softmax branch's probabilities of each view."""
+    """hard: the photos' labels. soft: the classifier's own probabilities of each view."""
+
+    multi_label: bool = False
+    """All labels of a photo count, where the data has several; else its main one."""
 
     temperature: float = 1.0
-    """Softens soft labels: probabilities of the softmax branch's logits divided by it."""
+    """Softens soft labels: probabilities of the classifier's logits divided by it."""
 
     epochs: int | None = None
     """Passes over all views (sgd, default 10), or rounds of 25 iterations at most (lbfgs, 40; stops at its optimum)."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Literal, TypeAlias, TypedDict, Unpack
 
@@ -21,6 +21,7 @@ from dualcam.heatmap import combine, weight_parts
 from dualcam.labels import label_probabilities
 from dualcam.methods import Method
 from dualcam.model import DualBranch
+from dualcam.probing import make_probes
 from dualcam.targets import (
     READS,
     SCORES,
@@ -127,7 +128,7 @@ def check_options(model: DualBranch, **options: Unpack[ExplainOptions]) -> Setti
     check_choice("clamp", clamp, ("auto", "weights", "contributions"))
     clamp_weights = clamp == "weights" or (clamp == "auto" and model.anatomy.nonnegative)
     tuning = make_tuning(options.get("tuning"))
-    check_read(tuning, READS.get(score, ()), f"method {method.name!r} and score {score!r}")
+    check_read(tuning, (*method.reads, *READS.get(score, ())), f"method {method.name!r} and score {score!r}")
     return Settings(method, branch, sign, normalize, score, options.get("size"), clamp_weights, tuning)
 
 
@@ -153,11 +154,15 @@ def explain_batch(
 
 def run_model(model: DualBranch, batch: Sequence[Prepared]) -> Forward:
     """Run the backbone once; `explain_forward` makes explanations of the result, for any number of settings."""
+    with evaluating(model), torch.no_grad():
+        return Forward(batch, *model.activations_and_logits(input_images(model, batch)))
+
+
+def input_images(model: DualBranch, batch: Sequence[Prepared]) -> Tensor:
+    """Return the batch's images [B, 3, H, W] where ``model`` is, in its type unless the caller's autocast decides."""
     images = torch.stack([item.tensor for item in batch]) if len(batch) > 1 else batch[0].tensor.unsqueeze(0)
     device = model.device
-    images = images.to(device) if torch.is_autocast_enabled(device.type) else images.to(device, model.dtype)
-    with evaluating(model), torch.no_grad():
-        return Forward(batch, *model.activations_and_logits(images))
+    return images.to(device) if torch.is_autocast_enabled(device.type) else images.to(device, model.dtype)
 
 
 def choose_classes(model: DualBranch, forward: Forward, classes: Classes) -> Tensor:
@@ -185,9 +190,10 @@ def check_classes(model: DualBranch, classes: Classes) -> None:
 
 
 def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings: Settings) -> list[Explanation]:
-    """Explain the classes ``index`` [B, K] of a batch that `run_model` ran; no further run of the backbone.
+    """Explain the classes ``index`` [B, K] of a batch that `run_model` ran.
 
-    -1 stands behind the last class of a photo that has fewer than K; its `Explanation` is as long as its classes.
+    -1 stands behind the last class of a photo that has fewer than K; its `Explanation` is as long as its classes. The
+    backbone does not run again, but for methods that ask it further questions (`Method.needs`).
     """
     counts = (index >= 0).sum(1).tolist()
     index = index.clamp(min=0)
@@ -197,6 +203,8 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
             sigmoid_logits = model.sigmoid_head.logits_of(forward.activations, index)
         logits = BranchLogits(forward.logits.gather(1, index), sigmoid_logits)
         evidence = gather_evidence(head, forward.activations, index, settings.score, settings.tuning)
+    asked = (settings.method, settings.branch, settings.score, settings.tuning)
+    evidence = with_probes(evidence, model, forward.batch, index, *asked)
     with torch.no_grad(), _full_precision(forward.activations):
         parts = weight_parts(settings.method, evidence)
         signed = combine(parts, evidence.activations, "signed", clamp_weights=settings.clamp_weights)
@@ -257,6 +265,34 @@ def gather_evidence(
             torch.autograd.grad(scores[:, k].sum(), leaf, retain_graph=k < last)[0] for k in range(scores.shape[1])
         ]
     return Evidence(_full(activations).unsqueeze(1), _full(torch.stack(gradients, 1)), None)
+
+
+def with_probes(
+    evidence: Evidence,
+    model: DualBranch,
+    batch: Sequence[Prepared],
+    index: Tensor,
+    method: Method,
+    branch: Branch,
+    score: Score,
+    tuning: Tuning = DEFAULTS,
+) -> Evidence:
+    """Return ``evidence`` with what ``method`` declares as its needs; nothing is added where it has none."""
+    if not method.needs:
+        return evidence
+    head = model.head(branch)
+
+    def gradients_at(images: Tensor) -> Tensor:
+        with evaluating(model), torch.no_grad():
+            activations = model.activations(images)
+        with evaluating(head):
+            return gather_evidence(head, activations, index, score, tuning).gradients
+
+    images = input_images(model, batch)
+    return replace(
+        evidence,
+        probes=make_probes(model, images, index, method, branch, score, tuning, evidence.gradients, gradients_at),
+    )
 
 
 def completeness_residuals(

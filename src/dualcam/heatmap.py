@@ -23,8 +23,7 @@ def weight_parts(method: Method, evidence: Evidence) -> tuple[Tensor, ...]:
     weights = method.weights(evidence)
     if not method.rectified:
         return (weights,)
-    against = method.weights(Evidence(evidence.activations, -evidence.gradients, evidence.class_rows))
-    return weights, -against
+    return weights, -method.weights(evidence.negated())
 
 
 def combine(parts: Sequence[Tensor], activations: Tensor, sign: Sign, *, clamp_weights: bool) -> Tensor:

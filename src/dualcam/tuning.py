@@ -15,6 +15,19 @@ def _check(name: str, value: float | None, least: float, most: float) -> None:
 class Tuning:
     """Numbers of methods and scores; None stands for the method's own default. Raises `ChoiceError` out of range."""
 
+    top_k: int | None = None
+    """Score-CAM, IS-CAM, SS-CAM: only the channels that vary most over the cells, this many (default: all)."""
+
+    samples: int | None = None
+    """Noisy images of Smooth Grad-CAM++ (default 8), noisy masks of SS-CAM (35), steps of IS-CAM (10)."""
+
+    noise: float | None = None
+    """Standard deviation of the noise: Smooth Grad-CAM++, as a share of the image's range (0.1); SS-CAM, of the mask,
+    whose range is 1 (2)."""
+
+    seed: int = 0
+    """Seed of the noise."""
+
     gamma: float = 0.6
     """Score finer: how much of the similar classes' logits is subtracted; 0 is the logit itself."""
 
@@ -22,6 +35,9 @@ class Tuning:
     """Score finer: how many similar classes the class is compared with."""
 
     def __post_init__(self) -> None:
+        _check("top_k", self.top_k, 1, float("inf"))
+        _check("samples", self.samples, 1, float("inf"))
+        _check("noise", self.noise, 0, float("inf"))
         _check("gamma", self.gamma, 0.0, float("inf"))
         _check("similar", self.similar, 1, float("inf"))
 

@@ -4,8 +4,11 @@ Axes: B images, K explained classes, C all classes, D feature channels, (h, w) f
 Boxes are XYXY, half-open, in source pixels. Logits are unbounded scores before softmax or sigmoid.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from dualcam.tuning import Tuning
 
 if TYPE_CHECKING:  # the command line reads the choices below, and its help is not to wait for torch
     from torch import Tensor
@@ -28,18 +31,59 @@ class BranchLogits(NamedTuple):
     sigmoid: "Tensor"
 
 
+Need = Literal["image-scores", "activation-scores", "moments"]
+"""What a method may ask of the model beyond activations and gradients; `Probes` says what each is."""
+
+
+class Moments(NamedTuple):
+    """Means of g, g^2 and g^3 over noisy copies of the images, each broadcastable to [B, K, D, h, w]."""
+
+    first: "Tensor"
+    second: "Tensor"
+    third: "Tensor"
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What a method that declares a `Need` may ask of the model; each call runs it, or its head.
+
+    ``images`` [B, 3, H, W] as the model takes them. ``image_scores`` (need "image-scores"): images [B, N, 3, H, W] ->
+    [B, N, K], of the explained classes: p_k where the score is the logit (logits of different images do not compare),
+    else the score. ``activation_scores`` ("activation-scores"): activations [B, N, D, h, w] -> explained scores
+    [B, N, K]. ``linear``: the score is a constant plus ``class_rows`` times the mean activations. ``moments``
+    ("moments"). ``tuning``: the user's numbers. What was not asked for is None.
+    """
+
+    images: "Tensor"
+    linear: bool
+    tuning: Tuning
+    image_scores: "Callable[[Tensor], Tensor] | None" = None
+    activation_scores: "Callable[[Tensor], Tensor] | None" = None
+    moments: Moments | None = None
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What a CAM method may read.
 
     ``activations`` F is [..., D, h, w]. ``gradients`` g = ds_k/dF broadcasts to it: [..., D, h, w], or [..., D, 1, 1]
     where the head is pooled linear and the gradient is the same in every cell. ``class_rows`` [..., D, 1, 1] are the
-    linear head's weights of the explained score, or None where the head has no such row.
+    linear head's weights of the explained score, or None where the head has no such row. ``probes`` is there for the
+    methods that declare a need; F then is [B, 1, D, h, w] and g broadcasts to [B, K, D, h, w].
     """
 
     activations: "Tensor"
     gradients: "Tensor"
     class_rows: "Tensor | None"
+    probes: Probes | None = None
+
+    def negated(self) -> "Evidence":
+        """Return the evidence with gradients of the other sign, as against the class."""
+        probes = self.probes
+        if probes is not None and probes.moments is not None:
+            first, second, third = probes.moments
+            probes = replace(probes, moments=Moments(-first, second, -third))
+        return replace(self, gradients=-self.gradients, probes=probes)
 
 
 @dataclass(frozen=True)

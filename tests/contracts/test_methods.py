@@ -1,19 +1,23 @@
 """What every CAM method keeps, whichever lies in the methods folder."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from dualcam import methods
+from dualcam import DualBranch, methods
 from dualcam.errors import ChoiceError, MethodNotApplicable
 from dualcam.heatmap import weight_parts
 from dualcam.methods import Method
 from dualcam.targets import SCORES
-from dualcam.types import Branch, Evidence, HeadKind, Normalization, Sign
+from dualcam.tuning import Tuning
+from dualcam.types import Branch, Evidence, HeadKind, Moments, Normalization, Probes, Sign
 from tests.models import CHANNELS, CLASSES, GRID, KINDS, LINEAR, SIZE, images, maps, tiny, wrapped
 
 METHODS = list(methods.available().values())
@@ -31,6 +35,55 @@ every = pytest.mark.parametrize(
     APPLICABLE,
     ids=[f"{method.name}-{kind}-{activation.__name__}" for method, kind, activation in APPLICABLE],
 )
+
+
+def few(method: Method) -> dict[str, int]:
+    """Return a tuning that lets ``method`` take few samples."""
+    return {"samples": 2} if "samples" in method.reads else {}
+
+
+def fake_probes(activations: torch.Tensor, gradients: torch.Tensor) -> Probes:
+    """Return answers [B, N, 1] that need no model, and the moments of one clean image."""
+    return Probes(
+        images=torch.rand(len(activations), 3, 4, 4, dtype=torch.float64),
+        linear=False,
+        tuning=Tuning(samples=2),
+        image_scores=lambda changed: changed.flatten(2).mean(2, keepdim=True),
+        activation_scores=lambda changed: changed.flatten(2).sum(2, keepdim=True),
+        moments=Moments(gradients, gradients**2, gradients**3),
+    )
+
+
+def naive_evidence(model: DualBranch, branch: Branch, method: Method, batch: torch.Tensor, k: int) -> Evidence:
+    """Return the evidence for class ``k`` [B, 1, D, h, w] by autograd through the head, its answers one by one."""
+    head = model.head(branch).eval()
+
+    def at(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        leaf = model.activations(images).detach().requires_grad_()
+        return leaf.detach(), torch.autograd.grad(head(leaf)[:, k].sum(), leaf)[0].unsqueeze(1)
+
+    def each(changed: torch.Tensor, score: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        return torch.stack([torch.stack([score(one.unsqueeze(0)) for one in item]) for item in changed])
+
+    activations, gradients = at(batch)
+    generator = torch.Generator().manual_seed(0)
+    noisy = []
+    for _ in range(2):
+        draw = torch.randn(3, *SIZE, generator=generator, dtype=torch.float64)
+        copies = [image + 0.1 * (image.max() - image.min()) * draw for image in batch]
+        noisy.append(at(torch.stack(copies))[1])
+    powers = [torch.stack([each**power for each in noisy]).mean(0) for power in (1, 2, 3)]
+    with torch.no_grad():
+        rows = head.rows().weight[k].view(1, 1, CHANNELS, 1, 1) if head.is_linear else None
+    probes = Probes(
+        images=batch,
+        linear=False,  # closed forms are for the pipeline; what they stand for is asked here
+        tuning=Tuning(samples=2),
+        image_scores=lambda changed: each(changed, lambda one: head(model.activations(one)).softmax(1)[0, k : k + 1]),
+        activation_scores=lambda changed: each(changed, lambda one: head(one)[0, k : k + 1]),
+        moments=Moments(*powers),
+    )
+    return Evidence(activations.unsqueeze(1), gradients, rows, probes if method.needs else None)
 
 
 def test_the_folder_is_the_list() -> None:
@@ -57,7 +110,13 @@ def test_shapes_ranges_and_types(method: Method, kind: HeadKind, activation: typ
     assert model.anatomy.nonnegative == (activation is nn.ReLU)
     for branch, sign, normalize in product(BRANCHES, SIGNS, NORMALIZATIONS):
         first, second = model.explain(
-            images(), [1, 3], method=method.name, branch=branch, sign=sign, normalize=normalize
+            images(),
+            [1, 3],
+            method=method.name,
+            branch=branch,
+            sign=sign,
+            normalize=normalize,
+            tuning=few(method),
         )
         assert first.raw.shape == first.signed.shape == (2, *GRID)
         assert first.raw.dtype == torch.float64
@@ -81,8 +140,10 @@ def test_homogeneous_methods_carry_a_factor_through(method: Method) -> None:
     activations = torch.rand(2, 1, CHANNELS, *GRID, dtype=torch.float64)
     gradients = torch.randn(2, 3, CHANNELS, *GRID, dtype=torch.float64)
     rows = torch.randn(2, 3, CHANNELS, 1, 1, dtype=torch.float64)
-    plain = method.weights(Evidence(activations, gradients, rows))
-    scaled = method.weights(Evidence(activations, 7 * gradients, 7 * rows))
+    plain, scaled = (
+        method.weights(Evidence(activations, factor * gradients, factor * rows, probes))
+        for factor, probes in ((1, fake_probes(activations, gradients)), (7, fake_probes(activations, 7 * gradients)))
+    )
     assert torch.allclose(scaled, 7 * plain) == method.homogeneous
 
 
@@ -91,22 +152,20 @@ def test_the_raw_map_is_weights_times_activations(method: Method, kind: HeadKind
     """The pipeline, written out again with autograd through the head."""
     model = wrapped(kind, activation)
     batch = images(2)
-    with torch.no_grad():
-        activations = model.activations(batch)
     for branch in BRANCHES:
-        head = model.head(branch).eval()
-        leaf = activations.detach().clone().requires_grad_()
-        (gradients,) = torch.autograd.grad(head(leaf)[:, 2].sum(), leaf)
-        rows = head.rows().weight.detach()[2].view(1, CHANNELS, 1, 1) if method.needs_rows else None
-        parts = weight_parts(method, Evidence(activations, gradients, rows))
-        expected = (sum(parts) * activations).sum(1)
-        found = maps(model.explain(batch, 2, method=method.name, branch=branch, sign="signed"))[:, 0]
+        evidence = naive_evidence(model, branch, method, batch, 2)
+        activations = evidence.activations
+        with torch.no_grad():
+            parts = weight_parts(method, evidence)
+        options: dict[str, Any] = {"method": method.name, "branch": branch, "tuning": few(method)}
+        expected = (sum(parts) * activations).sum(2)
+        found = maps(model.explain(batch, 2, sign="signed", **options))
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-12)
         if activation is nn.ReLU:
-            positive = torch.stack([(part.clamp(min=0) * activations).sum(1) for part in parts]).sum(0)
+            positive = torch.stack([(part.clamp(min=0) * activations).sum(2) for part in parts]).sum(0)
         else:
-            positive = torch.stack([(part * activations).clamp(min=0).sum(1) for part in parts]).sum(0)
-        found = maps(model.explain(batch, 2, method=method.name, branch=branch))[:, 0]
+            positive = torch.stack([(part * activations).clamp(min=0).sum(2) for part in parts]).sum(0)
+        found = maps(model.explain(batch, 2, **options))
         torch.testing.assert_close(found, positive, rtol=1e-8, atol=1e-12)
 
 
@@ -114,19 +173,19 @@ def test_the_raw_map_is_weights_times_activations(method: Method, kind: HeadKind
 def test_a_batch_is_its_single_images(method: Method, kind: HeadKind, activation: type[nn.Module]) -> None:
     model = wrapped(kind, activation)
     batch = images(4)
-    together = maps(model.explain(batch, "all", method=method.name))
+    together = maps(model.explain(batch, "all", method=method.name, tuning=few(method)))
     for position in range(4):
-        alone = maps(model.explain(batch[position : position + 1], "all", method=method.name))[0]
+        alone = maps(model.explain(batch[position : position + 1], "all", method=method.name, tuning=few(method)))[0]
         torch.testing.assert_close(together[position], alone, rtol=1e-9, atol=1e-12)
 
 
 @every
 def test_several_classes_are_each_class(method: Method, kind: HeadKind, activation: type[nn.Module]) -> None:
     model = wrapped(kind, activation)
-    together = maps(model.explain(images(), "all", method=method.name, sign="signed"))
+    together = maps(model.explain(images(), "all", method=method.name, sign="signed", tuning=few(method)))
     assert together.shape[1] == CLASSES
     for index in range(CLASSES):
-        alone = maps(model.explain(images(), index, method=method.name, sign="signed"))[:, 0]
+        alone = maps(model.explain(images(), index, method=method.name, sign="signed", tuning=few(method)))[:, 0]
         torch.testing.assert_close(together[:, index], alone, rtol=1e-9, atol=1e-12)
 
 
@@ -136,9 +195,11 @@ def test_every_score(method: Method, kind: HeadKind, activation: type[nn.Module]
     batch = images()
     found = {}
     for score in SCORES:
-        found[score] = maps(model.explain(batch, [0, 4], method=method.name, score=score, sign="signed"))
+        found[score] = maps(
+            model.explain(batch, [0, 4], method=method.name, score=score, sign="signed", tuning=few(method))
+        )
         assert torch.isfinite(found[score]).all()
-        for explanation in model.explain(batch, [0, 4], method=method.name, score=score):
+        for explanation in model.explain(batch, [0, 4], method=method.name, score=score, tuning=few(method)):
             promised = score == "logit" and kind in LINEAR and method.total is not None
             assert (explanation.residuals is not None) == promised
     assert torch.allclose(found["logit"], found["centered"], atol=1e-6) != method.per_class
@@ -164,7 +225,7 @@ def test_activations_that_are_all_zero_give_a_flat_map(method: Method) -> None:
     gradients = torch.randn(1, 1, 3, 2, 2).double()
     rows = torch.randn(1, 1, 3, 1, 1).double()
     zeros = torch.zeros(1, 1, 3, 2, 2).double()
-    for weights in weight_parts(method, Evidence(zeros, gradients, rows)):
+    for weights in weight_parts(method, Evidence(zeros, gradients, rows, fake_probes(zeros, gradients))):
         assert torch.isfinite(weights).all()
 
 
@@ -174,9 +235,14 @@ def test_tiny_gradients_keep_their_weight(method: Method) -> None:
     activations = torch.rand(1, 1, 3, 2, 2).double()
     gradients = torch.randn(1, 1, 3, 2, 2).double()
     rows = torch.randn(1, 1, 3, 1, 1).double()
+    probes = fake_probes(activations, gradients)
+
+    def tiny_evidence(scale: float) -> Evidence:
+        moments = Moments(*(scale**power * gradients**power for power in (1, 2, 3)))
+        return Evidence(activations, scale * gradients, scale * rows, replace(probes, moments=moments))
+
     one, other = (
-        sum(weight_parts(method, Evidence(activations, scale * gradients, scale * rows)))
-        / (1 if method.gradient_free else scale)
+        sum(weight_parts(method, tiny_evidence(scale))) / (1 if method.gradient_free else scale)
         for scale in (1e-9, 1e-12)
     )
     torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)

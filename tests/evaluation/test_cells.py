@@ -22,7 +22,7 @@ LABELS = torch.tensor([0, 2, 4])
 
 def all_maps(model: dualcam.DualBranch, grid: Grid) -> dict[MapKind, torch.Tensor]:
     forward = run_model(model, prepare_tensor(model.preprocessing, IMAGES))
-    maps = raw_maps(model, forward.activations, grid.kinds, LABELS)
+    maps = raw_maps(model, forward, grid.kinds, LABELS)
     return {kind: maps[:, place] for place, kind in enumerate(grid.kinds)}
 
 
@@ -106,7 +106,8 @@ def test_wrong_choices_are_named() -> None:
 @pytest.mark.parametrize("kind", ["pooled-linear", "mlp"])
 def test_maps_are_those_of_explain(kind: HeadKind) -> None:
     model = wrapped(kind)
-    grid = make_grid(model, branch=tuple(BRANCHES))
+    named = ("grad-cam++", "score-cam", "ablation-cam", "smooth-grad-cam++", "eigen-cam")
+    grid = make_grid(model, method=named, branch=tuple(BRANCHES))
     maps = all_maps(model, grid)
     for each in grid.kinds:
         branch, score = BRANCHES[each.branch]

@@ -167,6 +167,25 @@ def test_eigen_grad_cam_is_the_reference_s_up_to_the_sign_that_it_left_open(case
         assert error(ours[image], turned) < 1e-5
 
 
+def test_ablation_cam_is_the_reference_s_without_the_division_by_the_score(case: Case) -> None:
+    """The references divide by the logit, so one of theirs is turned over where it is negative."""
+    ours = case.raw("ablation-cam", sign="signed")
+    logits = case.arrays["logits"][np.arange(len(case.classes)), case.classes.numpy()].astype(np.float64)
+    assert (logits < 0).any()
+    for key in ("ref/AblationCAM", "pgc/AblationCAM/raw"):
+        assert error(ours / logits[:, None, None], case.arrays[key]) < 1e-5
+
+
+def test_score_cam_is_the_reference_s_less_the_empty_image_s(case: Case) -> None:
+    """The authors' code leaves out the paper's subtraction of the empty image's probability."""
+    ours = case.raw("score-cam", sign="signed")
+    with torch.no_grad():
+        empty = case.model(torch.zeros_like(case.images)).softmax.softmax(1)
+    base = empty.gather(1, case.classes.unsqueeze(1))[:, :, None].numpy()
+    theirs = case.arrays["ref/ScoreCAM_prob_official"] - base * case.arrays["act"].astype(np.float64).sum(1)
+    assert error(ours, theirs) < 1e-5
+
+
 def test_known_faults_of_others(case: Case) -> None:
     """Their Grad-CAM++ is sum relu(g)^3 F up to scale, which ours must not be."""
     ours = case.raw("grad-cam++", sign="positive")

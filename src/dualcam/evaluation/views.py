@@ -15,7 +15,7 @@ from dualcam.data.preprocessing import Placement, Preprocessing, place
 from dualcam.data.stream import Broken
 from dualcam.errors import ChoiceError, PhotoError
 from dualcam.evaluation.cells import BRANCHES, MapKind
-from dualcam.explainer import gather_evidence, run_model
+from dualcam.explainer import Forward, gather_evidence, run_model, with_probes
 from dualcam.guards import evaluating
 from dualcam.heatmap import combine, weight_parts
 from dualcam.model import DualBranch
@@ -110,14 +110,14 @@ def map_batch(
         if view.flip:
             prepared = [replace(item, tensor=item.tensor.flip(-1)) for item in prepared]
         forward = run_model(model, prepared)
-        maps = raw_maps(model, forward.activations, kinds, labels.to(forward.activations.device))
+        maps = raw_maps(model, forward, kinds, labels.to(forward.activations.device))
         found.append(ViewMaps(maps.flip(-1) if view.flip else maps, tuple(item.placement for item in prepared)))
         logits = forward.logits if logits is None else logits
     assert logits is not None
     return found, logits
 
 
-def raw_maps(model: DualBranch, activations: Tensor, kinds: Sequence[MapKind], labels: Tensor) -> Tensor:
+def raw_maps(model: DualBranch, forward: Forward, kinds: Sequence[MapKind], labels: Tensor) -> Tensor:
     """Return the maps [B, kinds, h, w] of ``labels`` [B]; one evidence a branch serves its methods and signs."""
     made: dict[MapKind, Tensor] = {}
     index = labels.unsqueeze(1)
@@ -125,10 +125,12 @@ def raw_maps(model: DualBranch, activations: Tensor, kinds: Sequence[MapKind], l
         branch, score = BRANCHES[scored]
         head = model.head(branch)
         with evaluating(head):
-            evidence = gather_evidence(head, activations, index, score)
+            evidence = gather_evidence(head, forward.activations, index, score)
         with torch.no_grad():
             for name in dict.fromkeys(kind.method for kind in kinds if kind.branch == scored):
-                parts = weight_parts(methods.get(name), evidence)
+                method = methods.get(name)
+                probed = with_probes(evidence, model, forward.batch, index, method, branch, score)
+                parts = weight_parts(method, probed)
                 for kind in kinds:
                     if (kind.branch, kind.method) == (scored, name):
                         made[kind] = combine(

@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from dualcam.errors import check_choice
-from dualcam.types import Evidence
+from dualcam.types import Evidence, Need
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Method:
     the signed map of a pooled linear head adds up to the logit without its bias: by its "mean", its "sum", or not.
     ``homogeneous``: a positive factor on the gradients (or rows) is one on the weights. ``gradient_free``: they are
     not read. ``per_class``: whether two classes, or two scores, have maps of their own. ``usual``: whether comparisons
-    hold the method unasked; one that costs many forwards, knows no class, or equals another is not.
+    hold the method unasked; one that costs many forwards, knows no class, or equals another is not. ``needs``: what
+    the method asks of the model, found in ``evidence.probes``; ``reads``: the fields of `Tuning` that it reads.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Method:
     gradient_free: bool = False
     per_class: bool = True
     usual: bool = True
+    needs: tuple[Need, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 @cache

@@ -126,7 +126,7 @@ def summarize(
         baseline=str(cells[0]),
         fidelity=tuple(columns),
         lower=frozenset(title for title, column in columns.items() if column.metric.better == "lower"),
-        trivial=_trivial_figures(records, shown, columns),
+        trivial=trivial_figures(records, shown, columns),
         about_fidelity=describe_fidelity(fidelity) if fidelity else "",
     )
 
@@ -155,9 +155,10 @@ def find_columns(records: NDArray[Any], shown: NDArray[np.int64], fidelity: Fide
     }
 
 
-def _trivial_figures(
+def trivial_figures(
     records: NDArray[Any], shown: NDArray[np.int64], columns: dict[str, Column]
 ) -> dict[str, dict[str, Interval]]:
+    """Return the figures, by map of `TRIVIAL` and title, of maps made without a look at the photo."""
     found: dict[str, dict[str, Interval]] = {}
     for title, column in columns.items():
         for number, name in enumerate(TRIVIAL):

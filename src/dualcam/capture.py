@@ -8,8 +8,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dualcam.guards import uncompiled
-
 
 class TailSkipped(Exception):
     """Raised inside a forward to leave it once the activations are known."""
@@ -85,10 +83,24 @@ def tapped(layer: nn.Module, *, skip_tail: bool = False) -> Iterator[Tap]:
 
     handle = layer.register_forward_hook(keep)
     try:
-        with uncompiled():
-            yield tap
+        yield tap
     except TailSkipped:
         pass
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def fed(layer: nn.Module) -> Iterator[Tap]:
+    """Keep what ``layer`` is given in the forward that runs inside the block; its graph is kept with it."""
+    tap = Tap()
+
+    def keep(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        tap.value = first_tensor(inputs)
+
+    handle = layer.register_forward_pre_hook(keep)
+    try:
+        yield tap
     finally:
         handle.remove()
 
@@ -111,8 +123,7 @@ def recorded(model: nn.Module) -> Iterator[Recording]:
     try:
         for path, module in model.named_modules():
             handles.append(module.register_forward_hook(recorder(path)))
-        with uncompiled():
-            yield recording
+        yield recording
     finally:
         for handle in handles:
             handle.remove()
@@ -134,8 +145,7 @@ def running(model: nn.Module) -> Iterator[list[str]]:
         for path, module in model.named_modules():
             handles.append(module.register_forward_pre_hook(opener(path)))
             handles.append(module.register_forward_hook(close, always_call=True))
-        with uncompiled():
-            yield stack
+        yield stack
     finally:
         for handle in handles:
             handle.remove()

@@ -1,8 +1,6 @@
 """The convex solve reaches its optimum; the fitted head is multinomial regression."""
 
-from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -14,31 +12,12 @@ from torch import Tensor, nn
 from dualcam.heads import Head
 from dualcam.losses import class_balanced_bce, positive_weights
 from dualcam.training.lbfgs import Lbfgs
+from dualcam.training.memory import InMemory
 from dualcam.training.objective import Task
 from dualcam.training.probe import fit_linear_head
 from dualcam.training.settings import Anchor, TrainingSettings
 
 PHOTOS, CHANNELS, CLASSES, DECAY = 60, 4, 3, 1e-2
-
-
-@dataclass
-class InMemory:
-    """Features that lie in memory."""
-
-    values: Tensor
-    views: int = 1
-    broken: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def usable(self) -> NDArray[np.bool_]:
-        return np.ones(len(self.values) // self.views, dtype=bool)
-
-    def batches(
-        self, order: NDArray[np.int64], batch_size: int, epoch: int
-    ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        for start in range(0, len(order), batch_size):
-            rows = np.sort(order[start : start + batch_size])
-            yield rows, self.values[torch.from_numpy(rows)]
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The entry point: parse, run, and turn errors into messages and exit codes.
 
-Exit codes: 0 done; 1 done, but some inputs were broken and reported; 2 a user's mistake (no traceback); 130
-interrupted.
+Exit codes: 0 done; 1 done, but some inputs were broken and reported; 2 a user's mistake (no traceback); 3 a limit
+that the user set is passed (``diagnose --fail-above``); 130 interrupted.
 Settings come from ``--config FILE.yaml`` (or ``dualcam.yaml`` in the current folder), then the environment
 (``DUALCAM_EXPLAIN_MODEL`` for ``dualcam explain --model``), then flags; the later wins.
 """
@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env, Yaml
 
 from dualcam import __version__
-from dualcam.cli import ablate, annotate, card, data, demo, describe, evaluate, explain, figure, train
+from dualcam.cli import ablate, annotate, card, data, demo, describe, diagnose, evaluate, explain, figure, train
 from dualcam.cli.runtime import tune_process
 from dualcam.errors import DualcamError
 
@@ -26,7 +26,7 @@ app = App(
     help_epilogue="Settings: --config FILE.yaml or ./dualcam.yaml, then DUALCAM_* variables, then flags.",
 )
 app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False  # `run` answers it, with the way on
-for module in (demo, explain, annotate, train, evaluate, ablate, figure, describe, card, data):
+for module in (demo, explain, annotate, train, evaluate, ablate, figure, diagnose, describe, card, data):
     app.command(module.COMMAND)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dualcam.errors import TrainingDiverged
 from dualcam.heads import Head
-from dualcam.training.objective import Task, decay
+from dualcam.training.objective import Objective, decay
 from dualcam.training.settings import TrainingSettings
 
 ITERATIONS = 25
@@ -24,7 +24,7 @@ class Lbfgs:
     lowers the objective by less than a ten-millionth.
     """
 
-    def __init__(self, head: Head, task: Task, settings: TrainingSettings, device: torch.device) -> None:
+    def __init__(self, head: Head, task: Objective, settings: TrainingSettings, device: torch.device) -> None:
         self.head, self.task, self.settings, self.device = head, task, settings, device
         self.exact = deepcopy(head).double()
         self.anchors = [p.detach().clone() for p in self.exact.parameters()] if settings.anchor == "start" else None

@@ -9,7 +9,7 @@ from dualcam.data.label_sets import LabelSets
 from dualcam.guards import evaluating
 from dualcam.heads import Head
 from dualcam.metrics.label_ap import mean_average_precision
-from dualcam.training.objective import Task, hot
+from dualcam.training.objective import Objective, Task, hot
 
 
 class Validation(TypedDict):
@@ -55,7 +55,7 @@ def validate(head: Head, task: Task | None) -> Validation:
     return found
 
 
-def stable_lr(head: Head, task: Task) -> float:
+def stable_lr(head: Head, task: Objective) -> float:
     """Return a step that gradient descent surely stands: C / mean |z|^2 for linear heads, 0.001 for the others.
 
     The loss's curvature along a class row is at most E|z|^2 / (2 C), as positives and negatives weigh one each.

@@ -39,6 +39,20 @@ class Features(Protocol):
         """Yield (rows, features)."""
 
 
+class Objective(Protocol):
+    """What a solver minimizes."""
+
+    @property
+    def features(self) -> Features:
+        """Where the rows come from."""
+
+    def rows(self) -> NDArray[np.int64]:
+        """Return the rows to train on."""
+
+    def loss(self, head: Head, rows: NDArray[np.int64], features: Tensor) -> Tensor:
+        """Return the mean loss of a batch, without weight decay."""
+
+
 @dataclass(frozen=True)
 class Task:
     """Features, their photos' labels, and how both become targets.

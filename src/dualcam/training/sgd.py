@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dualcam.errors import TrainingDiverged
 from dualcam.heads import Head
-from dualcam.training.objective import Task, decays
+from dualcam.training.objective import Objective, decays
 from dualcam.training.settings import TrainingSettings
 
 CHECK_EVERY = 20
@@ -19,7 +19,9 @@ GROWTH_LIMIT = 1e3
 class Sgd:
     """Holds the optimizer of one run; epochs are functions of (parameters, momentum, epoch number) alone."""
 
-    def __init__(self, head: Head, task: Task, settings: TrainingSettings, device: torch.device, lr: float) -> None:
+    def __init__(
+        self, head: Head, task: Objective, settings: TrainingSettings, device: torch.device, lr: float
+    ) -> None:
         self.head, self.task, self.settings, self.device, self.base_lr = head, task, settings, device, lr
         self.anchors = [p.detach().clone() for p in head.parameters()] if settings.anchor == "start" else None
         self.optimizer = torch.optim.SGD(

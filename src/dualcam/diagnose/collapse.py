@@ -1,0 +1,154 @@
+"""Sign collapse: the smallest common shift that empties a class's map, while softmax stays as it is.
+
+Over all F >= 0 no weight of the class may stay positive, so d_i = -max(W_ki, 0) (Oh and Noh, Beyond Softmax, BMVC
+2025, on sign collapse). For one photo less is enough: only the channels that are active in it; or, for the map after
+summation, sum_i (W_ki + d_i) F_i <= 0 in each of its cells, a quadratic program. Where activations can be negative,
+or the head is not linear, d = -W_k empties the map of any photo by any method: the class's row is then zero.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dualcam.diagnose.last_layer import LastLayer
+from dualcam.diagnose.maps import Maps, shift_evidence
+from dualcam.diagnose.shift import negative_share, probability_change
+from dualcam.explainer import gather_evidence
+from dualcam.guards import evaluating
+from dualcam.heatmap import combine, weight_parts
+from dualcam.methods import Method
+from dualcam.metrics.bootstrap import Interval, mean_interval
+
+Law = Literal["positive weights", "whole row"]
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """Norms of the smallest shifts as shares of the class row's own norm, and whether they do what they should.
+
+    ``any_photo`` empties the map of every photo: over all C classes, then over the predicted classes. ``channels``: of
+    the photo's active channels only; ``cells``: that leaves no cell of the photo's signed map above zero; both None
+    where the law is "whole row". ``map_left``: the highest value of any positive map after the collapse, over that
+    before; ``probability_change``: the largest change of any probability. ``negative`` is the share of the predicted
+    class's evidence that speaks against it, ``mostly_negative`` the share of photos where that is above a half,
+    ``classes_mostly_negative`` the share of the predicted classes (means over their photos).
+    """
+
+    law: Law
+    classes_mean: float
+    classes_least: float
+    classes: int
+    any_photo: Interval
+    channels: Interval | None
+    cells: Interval | None
+    map_left: float
+    probability_change: float
+    negative: Interval
+    mostly_negative: Interval
+    classes_mostly_negative: Interval
+
+
+def smallest_shift(row: Tensor) -> Tensor:
+    """Return the smallest d [E] after which ``row`` + d has no positive weight."""
+    return -row.clamp(min=0)
+
+
+def smallest_shift_of_cells(row: Tensor, cells: Tensor) -> Tensor:
+    """Return the smallest d [D] with (``row`` + d) . F <= 0 for every column F of ``cells`` [D, n].
+
+    d = -F x, where x >= 0 minimizes |F x|^2 / 2 - m . x with the map m: non-negative least squares in its Gram form
+    (Bro and de Jong, A fast non-negativity-constrained least squares algorithm, 1997).
+    """
+    gram, target = (cells.T @ cells).numpy(), (row @ cells).numpy()
+    return -cells @ torch.from_numpy(nonnegative_solution(gram, target))
+
+
+def nonnegative_solution(gram: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the x >= 0 that minimizes x' G x / 2 - t' x, by active sets; G [n, n] is positive semidefinite."""
+    scale = float(np.trace(gram)) / max(len(gram), 1)
+    steady = gram + 1e-12 * scale * np.eye(len(gram))
+    tolerance = 1e-10 * float(np.abs(target).max(initial=0))
+    free = np.zeros(len(gram), dtype=bool)
+    x = np.zeros(len(gram))
+    for _ in range(3 * len(gram)):
+        slope = np.where(free, -np.inf, target - steady @ x)
+        if not slope.max(initial=-np.inf) > tolerance:
+            break
+        free[int(slope.argmax())] = True
+        while True:
+            trial = np.zeros(len(gram))
+            trial[free] = np.linalg.solve(steady[np.ix_(free, free)], target[free])
+            wrong = free & (trial <= 0)
+            if not wrong.any():
+                break
+            step = np.min(x[wrong] / np.maximum(x[wrong] - trial[wrong], 1e-300))
+            x += step * (trial - x)
+            free &= x > 1e-14 * max(float(x.max()), 1e-300)
+            x[~free] = 0
+        x = trial
+    return x
+
+
+def measure_collapse(
+    layer: LastLayer,
+    inputs: Tensor,
+    activations: Tensor,
+    index: Tensor,
+    method: Method,
+    plain: Maps,
+    *,
+    nonnegative: bool,
+) -> Collapse:
+    """Collapse the map of each photo's class ``index`` [N], and look at what is left; ``plain`` are the maps before."""
+    linear = layer.head.is_linear
+    law: Law = "positive weights" if linear and nonnegative else "whole row"
+    norms = layer.weight.norm(dim=1).clamp(min=1e-300)
+    shifts = -(layer.weight.clamp(min=0) if law == "positive weights" else layer.weight)
+    left, change = 0.0, 0.0
+    channels, cells = [], []
+    for photo, chosen in enumerate(index.tolist()):
+        part, row = activations[[photo]], layer.weight[chosen]
+        after = _positive_after(layer, part, chosen, method, shifts[chosen], clamp_weights=nonnegative)
+        left = max(left, after / max(float(plain.positive[photo].max()), 1e-300))
+        change = max(change, probability_change(layer, inputs[[photo]], shifts[chosen]))
+        if linear:
+            flat = part[0].double().cpu().flatten(1)
+            cells.append(float(smallest_shift_of_cells(row, flat).norm() / norms[chosen]))
+            if nonnegative:
+                active = flat.amax(1) > 0
+                channels.append(float((smallest_shift(row) * active).norm() / norms[chosen]))
+    shares = shifts.norm(dim=1) / norms
+    against = negative_share(plain)
+    by_class = [against[index.numpy() == chosen].mean() for chosen in np.unique(index.numpy())]
+    return Collapse(
+        law=law,
+        classes_mean=float(shares.mean()),
+        classes_least=float(shares.min()),
+        classes=len(shares),
+        any_photo=mean_interval(shares[index]),
+        channels=mean_interval(channels) if channels else None,
+        cells=mean_interval(cells) if cells else None,
+        map_left=left,
+        probability_change=change,
+        negative=mean_interval(against),
+        mostly_negative=mean_interval(against > 0.5),
+        classes_mostly_negative=mean_interval(np.asarray(by_class) > 0.5),
+    )
+
+
+def _positive_after(
+    layer: LastLayer, activations: Tensor, chosen: int, method: Method, shift: Tensor, *, clamp_weights: bool
+) -> float:
+    """Return the highest value of the positive map of a photo [1, D, h, w] once ``shift`` [E] joins every class row."""
+    head = layer.head
+    part = activations.double().cpu() if head.is_linear else activations.to(next(head.parameters()).device)
+    with evaluating(head):
+        evidence = gather_evidence(head, part, torch.tensor([[chosen]], device=part.device), "logit")
+    moved = shift_evidence(evidence, layer, part, shift[None])
+    with torch.no_grad():
+        maps = combine(weight_parts(method, moved), moved.activations, "positive", clamp_weights=clamp_weights)
+    return float(maps.max())

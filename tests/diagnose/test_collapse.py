@@ -1,0 +1,114 @@
+"""Sign collapse: the shift empties the map, softmax stays, and nothing smaller does it."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+import dualcam
+from dualcam import methods
+from dualcam.description import default_method
+from dualcam.diagnose.collapse import measure_collapse, smallest_shift, smallest_shift_of_cells
+from dualcam.diagnose.last_layer import exact, find_last_layer
+from dualcam.diagnose.maps import draw_maps
+from dualcam.types import HeadKind
+from tests.models import KINDS, images, wrapped
+
+seeds = st.integers(0, 10_000)
+
+
+def normal(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@given(seeds, st.floats(0.01, 0.999))
+def test_any_smaller_shift_leaves_something_positive_on_some_photo(seed: int, factor: float) -> None:
+    row = normal(6, seed=seed)
+    shift = smallest_shift(row)
+    assert not (row + shift > 0).any()
+    # A shift of smaller norm differs from it somewhere above zero: there is a channel whose weight stays positive, and
+    # a photo on which that channel alone is active.
+    other = normal(6, seed=seed + 1)
+    candidates = [factor * shift, factor * shift.norm() * other / other.norm()]
+    if shift.norm() > 1e-9:
+        assert all((row + each > 0).any() for each in candidates)
+
+
+@given(seeds)
+def test_the_smallest_shift_of_one_photo_is_the_quadratic_program_s(seed: int) -> None:
+    row, cells = normal(5, seed=seed), normal(5, 7, seed=seed + 1).clamp(min=0)
+    shift = smallest_shift_of_cells(row, cells)
+    left = ((row + shift) @ cells).numpy()
+    assert left.max() < 1e-8
+    oracle = minimize(
+        lambda d: d @ d,
+        -row.numpy(),
+        jac=lambda d: 2 * d,
+        constraints={
+            "type": "ineq",
+            "fun": lambda d: -(cells.numpy().T @ (row.numpy() + d)),
+            "jac": lambda d: -cells.numpy().T,
+        },
+        options={"ftol": 1e-14, "maxiter": 500},
+        method="SLSQP",
+    )
+    assert oracle.success
+    assert float(shift.square().sum()) == pytest.approx(oracle.fun, rel=1e-5, abs=1e-9)
+    np.testing.assert_allclose(shift.numpy(), oracle.x, atol=1e-4)
+
+
+def test_a_map_without_positive_cells_needs_no_shift() -> None:
+    cells = torch.rand(4, 6, dtype=torch.float64)
+    assert smallest_shift_of_cells(-torch.ones(4, dtype=torch.float64), cells).norm() == 0
+
+
+@pytest.mark.parametrize("activation", [torch.nn.ReLU, torch.nn.SiLU])
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_run_and_nothing_is_left(kind: HeadKind, activation: type[torch.nn.Module]) -> None:
+    model = wrapped(kind, activation)
+    with torch.no_grad():
+        activations, logits = model.activations_and_logits(images(4))
+    head = exact(model.softmax_head)
+    layer = find_last_layer(head, activations)
+    assert layer is not None
+    index, method = logits.argmax(1), methods.get(default_method(head))
+    maps = draw_maps(
+        model, activations, index, method, layer, torch.zeros(0, layer.weight.shape[1], dtype=torch.float64)
+    )
+    found = measure_collapse(
+        layer, layer.inputs(activations), activations, index, method, maps.plain, nonnegative=model.anatomy.nonnegative
+    )
+    assert maps.plain.positive.max() > 1e-5
+    assert found.map_left < 1e-12
+    assert found.probability_change < 1e-12
+    closed = head.is_linear and model.anatomy.nonnegative
+    assert found.law == ("positive weights" if closed else "whole row")
+    if closed:
+        assert found.channels is not None
+        assert found.cells is not None
+        assert found.cells.mean <= found.channels.mean + 1e-9 <= found.any_photo.mean + 2e-9 < 1
+    else:
+        assert found.any_photo.mean == pytest.approx(1)
+    assert 0 <= found.negative.mean <= 1
+    assert found.classes == model.classes
+    assert found.classes_mostly_negative.n == len(index.unique())  # type: ignore[no-untyped-call]
+
+
+def test_mostly_negative_classes_are_counted() -> None:
+    model = wrapped("pooled-linear")
+    assert isinstance(model, dualcam.DualBranch)
+    with torch.no_grad():
+        activations, logits = model.activations_and_logits(images(4))
+        rows = model.softmax_head.last_layer()
+        assert rows is not None
+        rows.weight.copy_(-rows.weight.abs())  # the predicted class is the one that is spoken against least
+    layer = find_last_layer(exact(model.softmax_head), activations)
+    assert layer is not None
+    index = logits.argmax(1)
+    method = methods.get("cam")
+    maps = draw_maps(model, activations, index, method, layer, torch.zeros(0, 8, dtype=torch.float64))
+    found = measure_collapse(layer, layer.inputs(activations), activations, index, method, maps.plain, nonnegative=True)
+    assert found.negative.mean == found.mostly_negative.mean == found.classes_mostly_negative.mean == 1
+    assert found.any_photo.mean == 0

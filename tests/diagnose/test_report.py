@@ -1,0 +1,147 @@
+"""A whole diagnosis of small models: what is said, what is written, what is left as it was."""
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import dualcam
+from dualcam.diagnose.inputs import Inputs
+from dualcam.diagnose.report import write_report
+from dualcam.diagnose.run import Findings, diagnose
+from dualcam.diagnose.sentences import verdict
+from dualcam.diagnose.settings import DiagnoseSettings
+from dualcam.errors import ChoiceError, DataError
+from dualcam.progress import progress_bar
+from dualcam.types import HeadKind
+from tests.models import CHANNELS, CLASSES, KINDS, PREPROCESSING, Tiny, tiny, wrapped
+from tests.observe import changed, snapshot
+
+ABOUT: dict[str, Any] = {
+    "command": "dualcam diagnose",
+    "model": {"source": None},
+    "labels": "predictions",
+    "versions": {"dualcam": "0"},
+}
+SETTINGS = DiagnoseSettings(draws=2, views=2)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> tuple[str, ...]:
+    generator = np.random.default_rng(0)
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for path in paths:
+        pixels = generator.integers(0, 255, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((80, 60)).save(path)
+    return tuple(map(str, paths))
+
+
+def run(model: dualcam.DualBranch, photos: tuple[str, ...], **options: Any) -> Findings:
+    inputs = Inputs(photos, None, None, "predictions", len(photos), **options)
+    with progress_bar() as progress:
+        return diagnose(model, inputs, SETTINGS, progress)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU])
+def test_every_head_gets_its_report(
+    kind: HeadKind, activation: type[nn.Module], photos: tuple[str, ...], tmp_path: Path
+) -> None:
+    model = wrapped(kind, activation, dtype=torch.float32)
+    model.train()
+    before = snapshot(model)
+    findings = run(model, photos)
+    assert not changed(before, snapshot(model))
+    files = write_report(tmp_path / "out", model, findings, SETTINGS, ABOUT)
+    record = json.loads(files[0].read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert record["photos"] == 4
+    assert max(each["probability_change"] for each in record["shifts"]) < 1e-12
+    assert [each["size"] for each in record["shifts"]] == [0.1, 0.3, 1.0]
+    shares = [each["arbitrary"]["mean"] for each in record["shifts"]]
+    assert shares[2] > shares[0]
+    assert len(record["comparisons"]) == 7 * 6 / 2
+    assert record["localization"] is None
+    with Image.open(files[1]) as figure:
+        assert figure.width > 6 * 200
+    page = files[2].read_text(encoding="utf-8")
+    assert escape(record["verdict"]) in page
+    assert 'src="figure1.png"' in page
+    assert "http" not in page
+
+
+def test_a_planted_offset_is_named_and_quantified(photos: tuple[str, ...]) -> None:
+    classifier = tiny("pooled-linear", dtype=torch.float32)
+    plain = run(dualcam.wrap(classifier, preprocessing=PREPROCESSING), photos)
+    last = classifier.head[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.weight -= last.weight.mean(0)
+        centered = run(dualcam.wrap(classifier, preprocessing=PREPROCESSING), photos)
+        last.weight += 5 * last.weight.norm(dim=1).mean() * torch.ones(CHANNELS) / CHANNELS**0.5
+    planted = run(dualcam.wrap(classifier, preprocessing=PREPROCESSING), photos)
+    assert centered.diagnosis.arbitrary.mean < 1e-10
+    assert verdict(centered.diagnosis).startswith("Practically no offset")
+    assert planted.diagnosis.arbitrary.mean > max(0.5, plain.diagnosis.arbitrary.mean)
+    assert verdict(planted.diagnosis).startswith(f"{100 * planted.diagnosis.arbitrary.mean:.0f} % of the energy")
+    ours, theirs = (each.drawn.by_score["centered"].signed for each in (planted, centered))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_head_without_a_free_vector_says_so(photos: tuple[str, ...], tmp_path: Path) -> None:
+    classifier = Tiny("pooled-conv")
+    classifier.head = nn.Sequential(nn.Conv2d(CHANNELS, CLASSES, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = dualcam.wrap(classifier.eval(), preprocessing=PREPROCESSING)
+    findings = run(model, photos)
+    found = findings.diagnosis
+    assert (found.shifts, found.collapse, found.recovery, found.mean_row) == (None, None, None, None)
+    assert "ReLU" in (found.reason or "")
+    files = write_report(tmp_path, model, findings, SETTINGS, ABOUT)
+    assert "no free vector" in files[2].read_text(encoding="utf-8")
+
+
+def test_true_boxes_and_labels_are_used(photos: tuple[str, ...]) -> None:
+    model = wrapped("pooled-linear", dtype=torch.float32)
+    whole = tuple(np.array([[0.0, 0.0, 224.0, 224.0]]) for _ in photos)
+    inputs = Inputs(photos, np.array([0, 1, 2, 0]), whole, "labels of the data", 4)
+    with progress_bar() as progress:
+        found = diagnose(model, inputs, SETTINGS, progress).diagnosis
+    assert found.localization is not None
+    assert {each.score for each in found.localization} >= {"softmax", "softmax, shifted", "centered", "sigmoid branch"}
+    assert all(each.signed.n == 4 for each in found.localization)
+    assert found.accuracy is not None
+    assert found.recovery is not None
+    assert found.recovery.classes_trained == 3
+
+
+def test_photos_of_one_class_are_not_trained_on(photos: tuple[str, ...]) -> None:
+    model = wrapped("pooled-linear", dtype=torch.float32)
+    inputs = Inputs(photos, np.zeros(4, dtype=np.int64), None, "labels of the data", 4)
+    with progress_bar() as progress:
+        found = diagnose(model, inputs, SETTINGS, progress).diagnosis
+    assert found.recovery is None
+    assert "one class" in (found.recovery_reason or "")
+
+
+def test_broken_photos_cost_themselves(photos: tuple[str, ...], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    model = wrapped("pooled-linear", dtype=torch.float32)
+    findings = run(model, (photos[0], str(bad), *photos[1:]))
+    assert findings.diagnosis.photos == 4
+    assert list(findings.observed.broken) == [str(bad)]
+    assert findings.observed.positions.tolist() == [0, 2, 3, 4]
+    with pytest.raises(DataError, match="none of the 1 photos"):
+        run(model, (str(bad),))
+
+
+def test_settings_are_checked() -> None:
+    wrong: list[dict[str, Any]] = [{"sizes": ()}, {"sizes": (0.0,)}, {"draws": 0}, {"views": 0}, {"threshold": 1.0}]
+    for options in wrong:
+        with pytest.raises(ChoiceError):
+            DiagnoseSettings(**options)

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dualcam.guards import uncompiled
+
 
 class TailSkipped(Exception):
     """Raised inside a forward to leave it once the activations are known."""
@@ -83,7 +85,8 @@ def tapped(layer: nn.Module, *, skip_tail: bool = False) -> Iterator[Tap]:
 
     handle = layer.register_forward_hook(keep)
     try:
-        yield tap
+        with uncompiled():
+            yield tap
     except TailSkipped:
         pass
     finally:
@@ -123,7 +126,8 @@ def recorded(model: nn.Module) -> Iterator[Recording]:
     try:
         for path, module in model.named_modules():
             handles.append(module.register_forward_hook(recorder(path)))
-        yield recording
+        with uncompiled():
+            yield recording
     finally:
         for handle in handles:
             handle.remove()
@@ -145,7 +149,8 @@ def running(model: nn.Module) -> Iterator[list[str]]:
         for path, module in model.named_modules():
             handles.append(module.register_forward_pre_hook(opener(path)))
             handles.append(module.register_forward_hook(close, always_call=True))
-        yield stack
+        with uncompiled():
+            yield stack
     finally:
         for handle in handles:
             handle.remove()

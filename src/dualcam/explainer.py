@@ -140,6 +140,10 @@ class Forward:
     activations: Tensor
     logits: Tensor
 
+    def part(self, places: Sequence[int]) -> "Forward":
+        """Return what it leaves of the images at ``places``."""
+        return Forward([self.batch[place] for place in places], self.activations[places], self.logits[places])
+
 
 def explain_batch(
     model: DualBranch, batch: Sequence[Prepared], classes: Classes, settings: Settings

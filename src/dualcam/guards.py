@@ -1,41 +1,77 @@
 """Borrow a user's model and give it back as it was, also after an exception."""
 
+import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
+
+_LOCK = threading.Lock()
+_HELD: dict[nn.Module, int] = {}
+"""Modules that `evaluating` took out of train mode, with the number of blocks that still need them so."""
+_EAGER: list[Any] = []
+"""The stance that `uncompiled` set, once for each block that still needs it."""
 
 
 @contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
     """Run ``modules`` in eval mode (no dropout, running batch statistics untouched); restore every submodule's mode.
 
-    Only modules that are in train mode are touched, so that two threads can share a model that is in eval mode.
+    Only modules that are in train mode are touched. Threads that share a model in train mode share the block: its
+    modules go back into train mode when the last one leaves.
     """
-    training = _in_train_mode(modules)
-    try:
+    with _LOCK:
+        training = _in_train_mode(modules)
         for module in training:
             module.training = False
+            _HELD[module] = _HELD.get(module, 0) + 1
+    try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        with _LOCK:
+            for module in training:
+                _HELD[module] -= 1
+                if not _HELD[module]:
+                    del _HELD[module]
+                    module.training = True
 
 
 def _in_train_mode(roots: Iterable[nn.Module]) -> list[nn.Module]:
-    """Return the modules in and below ``roots`` that are in train mode; `nn.Module.modules` takes ten times as long."""
+    """Return the modules in and below ``roots`` that are in train mode, or are held in eval mode by another block.
+
+    `nn.Module.modules` takes ten times as long.
+    """
     found: list[nn.Module] = []
     left: list[nn.Module | None] = list(roots)
     while left:
         module = left.pop()
         if module is None:
             continue
-        if module.training:
+        if module.training or (_HELD and module in _HELD):
             found.append(module)
         if module._modules:
             left.extend(module._modules.values())
     return found
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Let what `torch.compile` made run as it was written: compiled code does not ask for hooks that came after it."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and to load it takes seconds
+        yield
+        return
+    with _LOCK:  # the stance is the process's, so the first of its blocks takes it and the last gives it back
+        _EAGER.append(_EAGER[0] if _EAGER else torch.compiler.set_stance("force_eager"))
+    try:
+        yield
+    finally:
+        with _LOCK:
+            stance = _EAGER.pop()
+            if not _EAGER:
+                stance.__exit__(None, None, None)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def wrap(
     download: bool = False,
     backbone: nn.Module | None = None,
 ) -> DualBranch:
-    """Wrap a classifier; nothing about it is changed.
+    """Wrap a classifier; nothing about it is changed. Of what `torch.compile` returned, the module below is wrapped.
 
     ``model``: a module; "timm:NAME", "torchvision:NAME", "hf:NAME"; a directory that `dualcam train` or
     `DualBranch.save` wrote; or None for the EfficientNet-Lite0 that comes with dualcam, with its trained branch.
@@ -59,6 +59,8 @@ def wrap(
         return checkpoint.load(Path(model), options, backbone=backbone)
     if backbone is not None:
         raise ModelError("backbone= goes with a directory that `DualBranch.save` wrote; a module itself is model=")
+    if type(model).__name__ == "OptimizedModule":  # the type is not at hand where torch.compile was not used
+        model = getattr(model, "_orig_mod", model)
     if isinstance(model, nn.Module):
         classifier = _from_module(model)
     elif isinstance(model, str):

@@ -13,11 +13,14 @@ from dualcam.ablation.contrasts import Combination
 from dualcam.ablation.figures import Result, gather
 from dualcam.ablation.heads import HEADS
 from dualcam.ablation.study import Study, StudySettings, prepare, run_study
-from dualcam.ablation.tables import write_study
+from dualcam.ablation.tables import notes, titled, write_study
 from dualcam.checkpoint import fingerprint
 from dualcam.datasets import open_dataset
 from dualcam.errors import CheckpointError, DataError
+from dualcam.evaluation.cells import Cell, MapKind
+from dualcam.evaluation.fidelity import choose_fidelity
 from dualcam.evaluation.run import Evaluation, run_evaluation
+from dualcam.metrics.fidelity_settings import FidelitySettings
 from dualcam.model import DualBranch
 from dualcam.progress import progress_bar
 from dualcam.training.fit import fit
@@ -52,7 +55,7 @@ def test_without_training_every_sigmoid_branch_is_what_it_started_as(
 ) -> None:
     """A clone draws the softmax map, a centered start the centered map; no effect of training is left."""
     heads = ("softmax", "centered", "sigmoid", "sigmoid-centered", "sigmoid-unbalanced", "sigmoid-optimum")
-    settings = replace(SMALL, head=heads, recipe=replace(RECIPE, epochs=0))
+    settings = replace(SMALL, head=heads, recipe=replace(RECIPE, epochs=0), fidelity=choose_fidelity(("average-drop",)))
     _, result, shelf = study(model, data, tmp_path / "out", settings)
     assert shelf.made == 2 * 4
     for item, figures in result.values.items():
@@ -235,6 +238,43 @@ def test_other_settings_are_refused_and_another_head_is_not(model: DualBranch, d
     assert {item.head for item in more.values} == {"softmax", "sigmoid", "sigmoid-random"}
     with pytest.raises(CheckpointError, match="--overwrite"):
         study(model, data, tmp_path / "out", replace(small, sign=("signed",)))
+
+
+def test_fidelity_is_that_of_the_records_on_the_photos_it_was_measured_on(
+    model: DualBranch, data: Path, tmp_path: Path
+) -> None:
+    asked = choose_fidelity(("average-drop", "insertion"), FidelitySettings(steps=2), sample=4)
+    made, result, _ = study(model, data, tmp_path / "out", replace(SMALL, fidelity=asked))
+    with progress_bar() as progress:
+        records, _ = run_study(made, tmp_path / "out", progress)
+    metric = {"average-drop": "Average Drop", "insertion": "Insertion AUC"}
+    unit = {"average-drop": 1, "insertion": 100}
+    for number, name in enumerate(asked.metrics):
+        for item, figures in result.values.items():
+            found = []
+            for run, rows in zip(made.runs, records, strict=True):
+                if item.head in run.heads:
+                    kind = MapKind("cam", HEADS[item.head].branch, item.sign)
+                    at = run.grid.position(Cell(kind, item.normalization))
+                    values = rows["fidelity"][run.photos.reported, number, *at]
+                    assert (~np.isnan(values)).sum() == 4
+                    found.append(unit[name] * np.nanmean(values.astype(np.float64)))
+            assert figures[metric[name]].mean == pytest.approx(np.mean(found), abs=1e-4)
+            assert figures[metric[name]].photos == 4
+    assert result.lower == {"Average Drop"}
+    assert "Average Drop 4, Insertion AUC 4" in notes(result)
+    assert "Average Drop ↓" in titled(result)
+    assert "Insertion AUC" in titled(result)
+
+
+def test_a_faster_copy_judges_alike(model: DualBranch, data: Path, tmp_path: Path) -> None:
+    settings = replace(SMALL, seeds=1, fidelity=choose_fidelity(("average-drop",)))
+    _, plain, _ = study(model, data, tmp_path / "plain", settings)
+    _, fast, _ = study(model, data, tmp_path / "fast", replace(settings, optimize=True))
+    for item, figures in plain.values.items():
+        assert fast.values[item]["Average Drop"].mean == pytest.approx(figures["Average Drop"].mean, abs=0.05)
+    with pytest.raises(CheckpointError, match="optimize"):
+        study(model, data, tmp_path / "plain", replace(settings, optimize=True))
 
 
 def test_a_key_knows_photos_labels_settings_and_weights(model: DualBranch, data: Path) -> None:

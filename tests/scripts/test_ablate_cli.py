@@ -10,7 +10,20 @@ from dualcam.cli.main import run
 from tests.generators import wsol
 from tests.photos_on_disk import write_boxed
 
-STUDY = ["--fit-head", "linear", "--seeds", "2", "--views", "1", "--epochs", "1", "--method", "cam"]
+STUDY = [
+    "--fit-head",
+    "linear",
+    "--seeds",
+    "2",
+    "--views",
+    "1",
+    "--epochs",
+    "1",
+    "--method",
+    "cam",
+    "--fidelity",
+    "none",
+]
 HEADS = ["--head", "softmax", "sigmoid"]
 
 
@@ -48,6 +61,21 @@ def test_tables_and_a_second_run_that_trains_nothing(
     assert (out / "ablation.md").read_text(encoding="utf-8").startswith("`dualcam")
 
 
+@pytest.mark.slow
+def test_fidelity_and_what_full_adds(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--fit-head", "linear", "--seeds", "1", "--views", "1", "--method", "cam", "--head", "softmax"]
+    options += ["--normalize", "max", "--optimize"]
+    assert run(["ablate", str(data), "-o", str(tmp_path / "out"), *options]) == 0
+    assert "Average Gain" in capsys.readouterr().out
+    options += ["--full", "--sample", "1", "--sign", "positive"]
+    assert run(["ablate", str(data), "-o", str(tmp_path / "full"), *options]) == 0
+    text = (tmp_path / "full" / "ablation.md").read_text(encoding="utf-8")
+    assert "ROAD 1" in text
+    (item,) = json.loads((tmp_path / "full" / "ablation.json").read_text(encoding="utf-8"))["values"]
+    names = {"Average Drop", "Average Gain", "Increase in Confidence", "Insertion AUC", "Deletion AUC", "ROAD"}
+    assert names | {"Max-sensitivity"} <= set(item["metrics"])
+
+
 def test_a_broken_photo_is_named_and_costs_itself(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,6 +99,8 @@ def test_a_broken_photo_is_named_and_costs_itself(
         (["--train-split", "test"], "--train DATA2"),
         (["--train", "nowhere"], "nowhere"),
         (["--batch-size", "0"], "batch size"),
+        (["--fidelity", "avg-drop"], "average-drop"),
+        (["--sample", "0"], "sample"),
     ],
 )
 def test_mistakes_are_named(

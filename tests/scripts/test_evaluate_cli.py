@@ -79,9 +79,63 @@ def test_other_settings_need_another_folder(data: Path, tmp_path: Path, capsys: 
     assert run(["evaluate", str(data), "-o", out, *GRID, "--percentile", "20", "--overwrite"]) == 0
 
 
+def test_fidelity_stands_beside_localization(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run(["evaluate", str(data), "-o", str(out), *GRID, "--fidelity"]) == 0
+    text = capsys.readouterr().out
+    for word in ("Average Drop ↓", "Increase in Confidence ↑", "centre blob", "centre box", "over softmax"):
+        assert word in " ".join(text.split())
+    result = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert (result["n"], result["choosing"]) == (4, 4)
+    metrics = result["cells"][0]["metrics"]
+    assert metrics["Average Drop"]["value"]["n"] == 4  # the photos that choose thresholds need no fidelity
+    assert result["better"]["Average Drop"] == "lower"
+    assert result["trivial"]["whole photo"]["Average Drop"]["mean"] == 0
+    assert "before normalization" in result["fidelity"]
+    rows = list(csv.DictReader((out / "results.csv").read_text(encoding="utf-8").splitlines()))
+    assert {(row["metric"], row["better"]) for row in rows} >= {("Average Drop", "lower"), ("MaxBoxAccV2", "higher")}
+    assert (out / "results.md").read_text(encoding="utf-8").count("| branch |") == 2
+    assert r"Average Drop $\downarrow$" in (out / "results.tex").read_text(encoding="utf-8")
+
+
+def test_fidelity_needs_no_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mere folder of photos does, whose classes nobody knows; a broken photo costs itself only."""
+    folder, generator = tmp_path / "photos", np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(generator.integers(0, 255, (50, 60, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes(b"not a picture")
+    options = ["--method", "cam", "--normalize", "max", "--fidelity", "average-drop", "--scored-by", "sigmoid"]
+    assert run(["evaluate", str(folder), "-o", str(tmp_path / "out"), *options]) == 1
+    captured = capsys.readouterr()
+    assert "broken.png" in captured.err
+    assert "MaxBoxAcc" not in captured.out
+    assert "Top-1" not in captured.out
+    result = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert (result["n"], result["broken"]) == (3, 1)
+    assert list(result["cells"][0]["metrics"]) == ["Average Drop (sigmoid)"]
+
+
+def test_the_true_class_may_be_judged(data: Path, tmp_path: Path) -> None:
+    options = [*GRID, "--select", "none", "--fidelity", "average-drop", "--explain"]
+    rows = {}
+    for which in ("true", "predicted"):
+        out = tmp_path / which
+        assert run(["evaluate", str(data), "-o", str(out), *options, which]) == 0
+        result = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        rows[which] = [cell["metrics"] for cell in result["cells"]]
+    assert rows["true"][0]["Average Drop"] != rows["predicted"][0]["Average Drop"]
+    assert rows["true"][0]["MaxBoxAccV2"] == rows["predicted"][0]["MaxBoxAccV2"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (["--fidelity", "average-dorp"], "average-drop"),
+        (["--fidelity", "adcc", "--flip"], "--flip"),
+        (["--sample", "3"], "--fidelity"),
+        (["--fidelity", "--sample", "0"], "sample"),
+        (["--fidelity", "--steps", "0"], "steps"),
         (["--branch", "softmx"], "softmax-centered"),
         (["--scales", "9"], "scales"),
         (["--threshold", "1.5"], "threshold"),
@@ -107,9 +161,11 @@ def test_a_folder_without_truth(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_numbers(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [[], ["--fidelity"]])
+def test_a_killed_run_goes_on_to_the_same_numbers(data: Path, tmp_path: Path, more: list[str]) -> None:
     out, whole = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-m", "dualcam", "evaluate", str(data), *GRID, "--batch-size", "1", "--workers", "1"]
+    command += more
     process = subprocess.Popen([*command, "-o", str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:

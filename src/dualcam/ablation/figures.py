@@ -13,7 +13,16 @@ from dualcam.ablation.heads import HEADS
 from dualcam.ablation.study import Run, Study
 from dualcam.evaluation.cells import Cell
 from dualcam.evaluation.records import DONE, select
-from dualcam.evaluation.summary import BOX_METRICS, MASK_METRICS, Scores, center_figures, score_cell
+from dualcam.evaluation.summary import (
+    BOX_METRICS,
+    MASK_METRICS,
+    Column,
+    Scores,
+    center_figures,
+    find_columns,
+    score_cell,
+    trivial_figures,
+)
 from dualcam.metrics.bootstrap import Interval
 from dualcam.metrics.pixel_ap import average_precision
 
@@ -41,13 +50,18 @@ class Effect:
 
 @dataclass(frozen=True)
 class Result:
-    """All that a study says. ``equal`` names the methods that one of them stands for; ``center`` is the centre box."""
+    """All that a study says, in percent.
+
+    Of ``metrics``, those in ``lower`` are the better the lower they are. ``equal`` names the methods that one of them
+    stands for; ``trivial`` are the figures of the centre box and of maps made without a look at the photo.
+    """
 
     metrics: tuple[str, ...]
+    lower: frozenset[str]
     values: dict[Combination, dict[str, Estimate]]
     effects: list[Effect]
     equal: dict[str, tuple[str, ...]]
-    center: dict[str, Interval]
+    trivial: dict[str, dict[str, Interval]]
     top1: Estimate
     seeds: int
     photos: int
@@ -65,25 +79,32 @@ def gather(study: Study, records: Sequence[NDArray[Any]]) -> Result:
     whole = np.all([rows["status"][run.photos.reported] == DONE for run, rows in pairs], axis=0)
     names = records[0].dtype.names or ()
     boxes = any((rows["center"][run.photos.reported[whole]] > 0).any() for run, rows in pairs)
-    metrics = (BOX_METRICS if boxes else ()) + (MASK_METRICS if "pixels" in names else ())
+    columns: dict[str, Column] = {}
+    for run, rows in pairs:
+        columns |= find_columns(rows, run.photos.reported[whole], study.settings.fidelity)
+    metrics = (BOX_METRICS if boxes else ()) + (MASK_METRICS if "pixels" in names else ()) + tuple(columns)
     places = _places(study, pairs, whole)
-    sampled = _sample(places, metrics, boxes=boxes, masks="pixels" in names)
+    sampled = _sample(places, metrics, columns, boxes=boxes, masks="pixels" in names)
     contrasts = make_contrasts(list(places))
     first, rows = pairs[0]
     shown = first.photos.reported[whole]
+    trivial = trivial_figures(rows, shown, columns)
+    if boxes:
+        trivial["centre box"] = center_figures(rows, select(first.photos.choosing, rows), shown)
     ranks = [
         next(rows["rank"][run.photos.reported[whole]] for run, rows in pairs if seed in run.seeds)
         for seed in range(study.settings.seeds)
     ]
     return Result(
         metrics=metrics,
+        lower=frozenset(title for title, column in columns.items() if column.metric.better == "lower"),
         values={item: {metric: estimate(sampled[metric][item]) for metric in metrics} for item in places},
         effects=[
             Effect(contrast, {metric: estimate(difference(sampled[metric], contrast.pairs)) for metric in metrics})
             for contrast in contrasts
         ],
         equal=_equal(first),
-        center=center_figures(rows, select(first.photos.choosing, rows), shown) if boxes else {},
+        trivial=trivial,
         top1=estimate(sample_means([100.0 * (np.stack(ranks) < 1)])[0]),
         seeds=study.settings.seeds,
         photos=len(shown),
@@ -121,13 +142,18 @@ def _places(
 
 
 def _sample(
-    places: dict[Combination, list[Place]], metrics: Sequence[str], *, boxes: bool, masks: bool
+    places: dict[Combination, list[Place]],
+    metrics: Sequence[str],
+    columns: dict[str, Column],
+    *,
+    boxes: bool,
+    masks: bool,
 ) -> dict[str, dict[Combination, Sampled]]:
     """Return every figure under the same draws of photos, by metric and combination."""
     sampled: dict[str, dict[Combination, Sampled]] = {metric: {} for metric in metrics}
     values: dict[str, list[NDArray[np.float64]]] = {metric: [] for metric in metrics if metric != POOLED}
     for item, by_seed in places.items():
-        scores = [_scores(place, boxes=boxes, masks=masks) for place in by_seed]
+        scores = [_scores(place, columns, boxes=boxes, masks=masks) for place in by_seed]
         for metric, column in values.items():
             column.append(np.stack([score.photos[metric] for score in scores]))
         if POOLED in sampled:
@@ -138,8 +164,8 @@ def _sample(
     return sampled
 
 
-def _scores(place: Place, *, boxes: bool, masks: bool) -> Scores:
-    return score_cell(place.rows, place.at, place.chosen, place.shown, boxes, masks)
+def _scores(place: Place, columns: dict[str, Column], *, boxes: bool, masks: bool) -> Scores:
+    return score_cell(place.rows, place.at, place.chosen, place.shown, boxes, masks, columns)
 
 
 def _equal(run: Run) -> dict[str, tuple[str, ...]]:

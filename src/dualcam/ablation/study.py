@@ -1,7 +1,7 @@
 """A study: the runs it is made of, trained where they are not on disk yet, and one evaluation each."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,16 @@ from rich.progress import Progress
 
 from dualcam.ablation.branches import Shelf, stand_in
 from dualcam.ablation.heads import HEADS, choose_heads
+from dualcam.acceleration.optimize import optimize
 from dualcam.checkpoint import fingerprint, versions
 from dualcam.data.photos import MAX_MEGAPIXELS
 from dualcam.datasets import TRAIN_SPLITS, Dataset, open_dataset, splits
 from dualcam.errors import ChoiceError, DataError
 from dualcam.evaluation.cells import NORMALIZATIONS, SIGNS, Grid, make_grid
+from dualcam.evaluation.fidelity import Fidelity
 from dualcam.evaluation.measure import Protocol
 from dualcam.evaluation.photos import Photos, choose_photos, without_truth
-from dualcam.evaluation.records import Records, clear, record_type
+from dualcam.evaluation.records import Records, clear
 from dualcam.evaluation.run import Evaluation, run_evaluation
 from dualcam.evaluation.views import make_views
 from dualcam.model import DualBranch
@@ -58,6 +60,12 @@ class StudySettings:
     protocol: Protocol = field(default_factory=lambda: Protocol(NORMALIZATIONS))
     max_megapixels: float = MAX_MEGAPIXELS
 
+    fidelity: Fidelity | None = None
+    """What is measured of fidelity on the reported photos; its seed draws the same photos for all runs."""
+
+    optimize: bool = False
+    """Judge by faster copies of the models; see `dualcam.acceleration.optimize`."""
+
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ChoiceError(f"seeds must be at least 1; got {self.seeds}")
@@ -86,6 +94,8 @@ class Run:
             "cells": [list(map(list, self.grid.computed)), list(self.grid.normalizations)],
             "photos": photos_identity(self.photos),
             "protocol": [protocol.mode, protocol.percentile, protocol.threshold, settings.max_megapixels],
+            "optimize": settings.optimize,
+            "fidelity": None if settings.fidelity is None else asdict(settings.fidelity),
             "versions": versions(),
         }
 
@@ -175,6 +185,7 @@ def without_branch(model: DualBranch) -> DualBranch:
         model.preprocessing,
         class_names=model.class_names,
         source=model.source,
+        outputs=model.outputs,
         fitted_head=model.fitted_head,
     )
 
@@ -195,7 +206,10 @@ def run_study(
     task = progress.add_task("photos of all heads", total=total, completed=total - todo)
     for run, records, rest in zip(study.runs, opened, left, strict=True):
         if len(rest):
-            errors.update(run_evaluation(_evaluation(run, study.settings, batch_size, workers), records, progress))
+            work = _evaluation(run, study.settings, batch_size, workers)
+            if study.settings.optimize:
+                work = replace(work, model=optimize(work.model))
+            errors.update(run_evaluation(work, records, progress))
             for other in progress.task_ids:
                 progress.update(other, visible=other == task)
         progress.advance(task, len(rest))
@@ -240,18 +254,17 @@ def _records(run: Run, settings: StudySettings, out: Path, *, overwrite: bool) -
     folder = out / "runs" / run.name
     if overwrite:
         clear(folder)
-    masks = all(part.masks is not None for part in run.photos.parts)
-    kind = record_type(len(run.grid.computed), len(run.grid.normalizations), masks=masks)
-    return Records(folder, run.identity(settings), kind, len(run.photos))
+    return Records(folder, run.identity(settings), _evaluation(run, settings).record_type(), len(run.photos))
 
 
-def _evaluation(run: Run, settings: StudySettings, batch_size: int, workers: int) -> Evaluation:
+def _evaluation(run: Run, settings: StudySettings, batch_size: int = 16, workers: int = 2) -> Evaluation:
     return Evaluation(
         model=run.model,
         photos=run.photos,
         kinds=tuple(run.grid.computed),
         views=make_views(run.model.preprocessing),
         protocol=replace(settings.protocol, normalizations=run.grid.normalizations),
+        fidelity=settings.fidelity,
         max_megapixels=settings.max_megapixels,
         batch_size=batch_size,
         workers=workers,

@@ -15,8 +15,8 @@ from dualcam.ablation.figures import Effect, Result
 from dualcam.ablation.heads import HEADS
 from dualcam.files import write_json, write_whole
 
-NARROW = ("MaxBoxAccV2", "GT-known Loc", "Top-1 Loc", "PxAP", "mask IoU")
-"""The localization figures of the narrow tables; the CSV and JSON files have all."""
+WIDE = frozenset({"MaxBoxAcc", "Top-5 Loc", "best IoU", "pointing"})
+"""Figures that stand in the CSV and JSON files only."""
 NUMBERS = ("mean", "low", "high", "spread")
 
 
@@ -36,7 +36,12 @@ def write_study(folder: Path, result: Result, about: dict[str, Any]) -> list[Pat
 
 def shown(result: Result) -> list[str]:
     """Return the metrics of the narrow tables."""
-    return [metric for metric in result.metrics if metric in NARROW]
+    return [metric for metric in result.metrics if metric not in WIDE]
+
+
+def titled(result: Result) -> list[str]:
+    """Return them as headings: an arrow marks what is the better the lower it is."""
+    return [f"{metric} ↓" if metric in result.lower else metric for metric in shown(result)]
 
 
 def change(effect: Effect) -> str:
@@ -56,7 +61,7 @@ def gap(figure: Estimate, *, digits: int = 2) -> str:
 def effects_rich(result: Result, title: str) -> Table:
     """Return, for the terminal, what each ingredient brings; a difference whose interval leaves zero out is bold."""
     table = Table(title=title, caption=notes(result), caption_justify="left", title_justify="left")
-    for name in ("changed", *shown(result)):
+    for name in ("changed", *titled(result)):
         table.add_column(name, overflow="fold", justify="left" if name == "changed" else "right")
     section = None
     for effect in result.effects:
@@ -72,7 +77,7 @@ def effects_rich(result: Result, title: str) -> Table:
 def values_rich(result: Result) -> Table:
     """Return, for the terminal, the mean of every combination."""
     table = Table(title="every combination, mean over seeds", title_justify="left")
-    for place, name in enumerate([*Combination._fields, *shown(result)]):
+    for place, name in enumerate([*Combination._fields, *titled(result)]):
         table.add_column(name, justify="left" if place < 4 else "right")
     head = None
     for item, figures in result.values.items():
@@ -80,9 +85,10 @@ def values_rich(result: Result) -> Table:
             table.add_section()
         head = item.head
         table.add_row(*item, *(f"{figures[metric].mean:.1f}" for metric in shown(result)))
-    if result.center:
+    if result.trivial:
         table.add_section()
-        table.add_row("centre box", "", "", "", *_center(result))
+    for line in _trivial(result):
+        table.add_row(*line)
     return table
 
 
@@ -90,8 +96,13 @@ def notes(result: Result) -> str:
     """Return what a reader has to know."""
     equal = [" = ".join(methods) for methods in result.equal.values() if len(methods) > 1]
     law = f" The same map by law, computed once: {'; '.join(equal)}." if equal else ""
+    figures = next(iter(result.values.values()))
+    fewer = [
+        f"{metric} {figures[metric].photos}" for metric in result.metrics if figures[metric].photos < result.photos
+    ]
+    sample = f" ({', '.join(fewer)})" if fewer else ""
     return (
-        f"percent points; n = {result.photos} photos x {result.seeds} seeds, {result.broken} photos broken; "
+        f"percent points; n = {result.photos} photos{sample} x {result.seeds} seeds, {result.broken} photos broken; "
         f"{_choosing(result)} choose thresholds; classifier's Top-1 {result.top1.mean:.1f}. "
         "Differences are paired by photo and seed; 95 % intervals draw photos and seeds, crossed (pigeonhole "
         f"bootstrap); ±: deviation over seeds alone.{law}"
@@ -101,18 +112,17 @@ def notes(result: Result) -> str:
 def as_markdown(result: Result, about: dict[str, Any]) -> str:
     """Return both tables with command, heads and notes."""
     metrics = shown(result)
-    effects, section = [["changed", *metrics], ["---"] + ["---:"] * len(metrics)], None
+    effects, section = [["changed", *titled(result)], ["---"] + ["---:"] * len(metrics)], None
     for effect in result.effects:
         if effect.contrast.section != section:
             section = effect.contrast.section
             effects.append([f"*{section}*", *[""] * len(metrics)])
         figures = [effect.figures[metric] for metric in metrics]
         effects.append([change(effect), *(f"**{gap(f)}**" if f.differs else gap(f) for f in figures)])
-    values = [[*Combination._fields, *metrics], ["---"] * 4 + ["---:"] * len(metrics)]
+    values = [[*Combination._fields, *titled(result)], ["---"] * 4 + ["---:"] * len(metrics)]
     for item, found in result.values.items():
         values.append([*item, *(f"{f.mean:.1f} [{f.low:.1f}, {f.high:.1f}]" for f in map(found.get, metrics) if f)])
-    if result.center:
-        values.append(["centre box", "", "", "", *_center(result)])
+    values += _trivial(result)
     heads = "\n".join(f"- `{name}`: {HEADS[name].told}" for name in dict.fromkeys(item.head for item in result.values))
     return (
         f"`{about.get('command', '')}`\n\n{about.get('selection', '')}.\n\n### What each ingredient brings\n\n"
@@ -152,7 +162,11 @@ def as_json(result: Result, about: dict[str, Any]) -> dict[str, Any]:
         "broken": result.broken,
         "top1": _plain(result.top1),
         "equal": result.equal,
-        "center_box": {metric: asdict(interval) for metric, interval in result.center.items()},
+        "lower_is_better": sorted(result.lower),
+        "trivial": {
+            name: {metric: asdict(interval) for metric, interval in figures.items()}
+            for name, figures in result.trivial.items()
+        },
         "effects": [
             {
                 "section": effect.contrast.section,
@@ -189,8 +203,11 @@ def _csv(names: Sequence[str], rows: Iterator[list[Any]]) -> str:
     return stream.getvalue()
 
 
-def _center(result: Result) -> list[str]:
-    return [f"{result.center[metric].mean:.1f}" if metric in result.center else "" for metric in shown(result)]
+def _trivial(result: Result) -> list[list[str]]:
+    return [
+        [name, "", "", "", *(f"{figures[metric].mean:.1f}" if metric in figures else "" for metric in shown(result))]
+        for name, figures in result.trivial.items()
+    ]
 
 
 def _choosing(result: Result) -> str:

@@ -12,8 +12,11 @@ from dualcam.cli.options import ModelOptions, open_model
 
 if TYPE_CHECKING:
     from dualcam.ablation.study import Study, StudySettings
+    from dualcam.evaluation.fidelity import Fidelity
 
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
+CHEAP = ("average-drop", "increase", "average-gain")
+FULL = ("insertion", "deletion", "road", "max-sensitivity")
 
 
 @Parameter(name="*")
@@ -88,6 +91,24 @@ class PhotoOptions:
     max_megapixels: float = 64.0
     """Larger photos are reported as broken."""
 
+    optimize: Annotated[bool, Parameter(negative="")] = False
+    """Judge by a faster copy of the model, whose logits stay within 1e-4 of the model's."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FaithOptions:
+    """Whether maps show what the classifier uses, as in `dualcam evaluate --fidelity`."""
+
+    fidelity: Names = CHEAP
+    """Metrics of fidelity; none to leave it out."""
+
+    full: Annotated[bool, Parameter(negative="")] = False
+    """Measure insertion, deletion, ROAD and sensitivity too, on a sample of the photos: some hours."""
+
+    sample: int | None = None
+    """Measure fidelity on so many photos, drawn by a seed (default: all; 50 for what --full adds)."""
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +137,7 @@ def ablate(
     study: StudyOptions = StudyOptions(),
     recipe: RecipeOptions = RecipeOptions(),
     photos: PhotoOptions = PhotoOptions(),
+    faith: FaithOptions = FaithOptions(),
     work: AblateWork = AblateWork(),
 ) -> int:
     """Tell which ingredient brings what: head, start, solver, balance, clamp, normalization, method, over seeds.
@@ -134,7 +156,7 @@ def ablate(
     from dualcam.training.cache import default_cache_dir
 
     check_work(work.batch_size, work.workers)
-    settings = study_settings(study, recipe, photos)
+    settings = study_settings(study, recipe, photos, faith)
     wrapped = open_model(model)
     with progress_bar() as progress:
         shelf = Shelf(work.cache_dir or default_cache_dir(), SharedReporter(progress))
@@ -159,7 +181,9 @@ def ablate(
     return 1 if about["errors"] else 0
 
 
-def study_settings(study: StudyOptions, recipe: RecipeOptions, photos: PhotoOptions) -> "StudySettings":
+def study_settings(
+    study: StudyOptions, recipe: RecipeOptions, photos: PhotoOptions, faith: FaithOptions
+) -> "StudySettings":
     """Return the checked settings; raises `ChoiceError`."""
     from dualcam.ablation.study import StudySettings
     from dualcam.errors import ChoiceError
@@ -182,7 +206,17 @@ def study_settings(study: StudyOptions, recipe: RecipeOptions, photos: PhotoOpti
         recipe=TrainingSettings(**trained),
         protocol=Protocol(NORMALIZATIONS, photos.mode, photos.percentile, photos.threshold),
         max_megapixels=photos.max_megapixels,
+        fidelity=open_fidelity(faith),
+        optimize=photos.optimize,
     )
+
+
+def open_fidelity(faith: FaithOptions) -> "Fidelity | None":
+    """Return what is measured of fidelity, None for nothing; raises `ChoiceError`."""
+    from dualcam.evaluation.fidelity import choose_fidelity
+
+    names = [name for name in faith.fidelity if name != "none"] + list(FULL if faith.full else ())
+    return choose_fidelity(names, sample=faith.sample) if names else None
 
 
 def describe_study(study: "Study", settings: "StudySettings", data: Path, told: str) -> dict[str, Any]:

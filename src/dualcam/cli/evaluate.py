@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from dualcam.cli.fidelity_options import FidelityOptions, open_fidelity
 from dualcam.cli.options import FastModelOptions, open_model
 from dualcam.types import Fit
 
@@ -84,7 +85,7 @@ class DataOptions:
     fifth of train), none (the maximum over the reported photos). auto: a val split, else hold, else even."""
 
     seed: int = 0
-    """Seed of hold."""
+    """Seed of hold, of --sample, and of all that fidelity draws."""
 
     multi_label: Annotated[bool, Parameter(negative="")] = False
     """Judge a map for each label of a photo, by that label's boxes or masks; else that of its main label."""
@@ -109,7 +110,10 @@ class EvaluateWork:
 
 
 def evaluate(
-    data: Annotated[Path, Parameter(help="A dataset with boxes or masks; docs/datasets.md lists the layouts.")],
+    data: Annotated[
+        Path,
+        Parameter(help="A dataset with boxes or masks (docs/datasets.md); for --fidelity any folder of photos."),
+    ],
     /,
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for the records and tables.")] = Path(
@@ -118,10 +122,11 @@ def evaluate(
     model: FastModelOptions = FastModelOptions(),  # noqa: B008  - frozen
     grid: GridOptions = GridOptions(),
     judge: JudgeOptions = JudgeOptions(),
+    faith: FidelityOptions = FidelityOptions(),  # noqa: B008  - frozen
     photos: DataOptions = DataOptions(),
     work: EvaluateWork = EvaluateWork(),
 ) -> int:
-    """Compare maps with true boxes and masks: localization figures with intervals, one pass for the whole grid.
+    """Compare maps with true boxes and masks, and with what the classifier uses; one pass for the whole grid.
 
     The same command again continues where it stopped.
     """
@@ -131,7 +136,7 @@ def evaluate(
     from dualcam.evaluation.cells import make_grid
     from dualcam.evaluation.measure import Protocol
     from dualcam.evaluation.photos import choose_photos, without_truth
-    from dualcam.evaluation.records import Records, clear, record_type
+    from dualcam.evaluation.records import Records, clear
     from dualcam.evaluation.run import Evaluation, run_evaluation
     from dualcam.evaluation.summary import summarize
     from dualcam.evaluation.tables import as_rich, write_tables
@@ -145,7 +150,9 @@ def evaluate(
         wrapped.preprocessing = replace(wrapped.preprocessing, size=(judge.size, judge.size))
     cells = make_grid(wrapped, **asdict(grid))
     which = {key: getattr(photos, key) for key in ("split", "select", "seed", "multi_label")}
-    chosen = without_truth(choose_photos(wrapped, data, **which))
+    chosen = choose_photos(wrapped, data, **which, truth_needed=faith.fidelity is None)
+    chosen = without_truth(chosen) if chosen.has_truth else chosen
+    fidelity = open_fidelity(faith, photos.seed, truth=chosen.has_truth)
     evaluation = Evaluation(
         model=wrapped,
         photos=chosen,
@@ -157,22 +164,24 @@ def evaluate(
         max_megapixels=photos.max_megapixels,
         batch_size=work.batch_size,
         workers=work.workers,
+        fidelity=fidelity,
     )
-    masks = all(part.masks is not None for part in chosen.parts)
-    about = describe_evaluation(wrapped, data, grid, judge, photos, chosen.told)
-    kind = record_type(len(cells.computed), len(cells.normalizations), masks=masks)
+    about = describe_evaluation(wrapped, data, chosen.told, grid, judge, photos)
+    if fidelity is not None:
+        about["settings"]["fidelity"] = asdict(fidelity)
     if work.overwrite:
         clear(out)
     run = {key: about[key] for key in ("model", "data", "settings", "versions")}
     run["photos"] = [part.digest() for part in chosen.parts]
-    records = Records(out, run, kind, len(chosen))
+    records = Records(out, run, evaluation.record_type(), len(chosen))
     with progress_bar() as progress:
         errors = run_evaluation(evaluation, records, progress)
-    summary = summarize(cells, records.rows, chosen.choosing, chosen.reported)
+    summary = summarize(cells, records.rows, chosen.choosing, chosen.reported, fidelity)
     about["errors"] = errors
     files = write_tables(out, summary, about)
     console = Console(width=None if sys.stdout.isatty() else 260)
-    console.print(as_rich(summary, f"{data.name}: {about['selection']}; {judge.mode} boxes"))
+    for table in as_rich(summary, data.name, f"{about['selection']}; {judge.mode} boxes"):
+        console.print(table)
     for photo, error in list(errors.items())[:10]:
         print(f"broken: {error if photo in error else f'{photo}: {error}'}", file=sys.stderr)
     print(f"{summary.reported} photos reported, {summary.broken} broken: {', '.join(map(str, files))}")
@@ -194,7 +203,7 @@ def check_judge(judge: JudgeOptions) -> None:
 
 
 def describe_evaluation(
-    model: "DualBranch", data: Path, grid: GridOptions, judge: JudgeOptions, photos: DataOptions, told: str
+    model: "DualBranch", data: Path, told: str, *options: GridOptions | JudgeOptions | DataOptions
 ) -> dict[str, Any]:
     """Return what the result files say about a run."""
     from dualcam.checkpoint import fingerprint, versions
@@ -210,7 +219,7 @@ def describe_evaluation(
         },
         "data": str(data),
         "selection": told,
-        "settings": {**asdict(grid), **asdict(judge), **asdict(photos)},
+        "settings": {key: value for each in options for key, value in asdict(each).items()},
         "versions": versions(),
     }
 

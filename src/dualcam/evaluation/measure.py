@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualcam.evaluation.levels import CUTS, joint_levels, resize
+from dualcam.evaluation.records import blank_record
+from dualcam.evaluation.truth import Target
 from dualcam.evaluation.views import GRID, ViewMaps
 from dualcam.heatmap import normalize
 from dualcam.metrics.box_curve import Mode, box_curve
@@ -32,15 +34,6 @@ class Protocol:
     first_box: bool = False
 
 
-@dataclass(frozen=True)
-class Target:
-    """A photo's ground truth on the 224 x 224 grid: boxes [G, 4] or None, mask of 0, 1 and 255 (ignored) or None."""
-
-    label: int
-    boxes: NDArray[np.float64] | None
-    mask: NDArray[np.uint8] | None
-
-
 def measure(
     views: Sequence[ViewMaps],
     photo: int,
@@ -52,13 +45,15 @@ def measure(
 ) -> NDArray[Any]:
     """Return the record, of type ``kind``, of photo number ``photo`` of a batch; ``logits`` [C] are the softmax's.
 
-    With a ``guide`` the maps are refined along the photo's edges first.
+    Without truth nothing is compared. With a ``guide`` the maps are refined along the photo's edges first.
     """
-    record = np.zeros((), dtype=kind)
+    record = blank_record(kind)
     record["predicted"] = int(logits.argmax())
-    record["rank"] = label_ranks(logits[None], [target.label])[0]
+    record["rank"] = label_ranks(logits[None], [target.label])[0] if target.label >= 0 else -1
     if target.boxes is not None:
         record["center"] = center_ious(target.boxes, GRID, inclusive=protocol.mode == "reference")
+    if target.boxes is None and target.mask is None:
+        return record
     for position in range(views[0].maps.shape[1]):
         values = resize(views, photo, position, bicubic=protocol.mode == "reference")
         if guide is not None:

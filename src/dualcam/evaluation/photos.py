@@ -1,7 +1,9 @@
 """Which photos choose, and which are reported."""
 
+import os
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +11,8 @@ from numpy.typing import NDArray
 from dualcam import datasets
 from dualcam.classes import match_classes
 from dualcam.data.multi_label import by_label
-from dualcam.datasets import Dataset, hold_out, open_dataset
+from dualcam.data.stream import find_photos
+from dualcam.datasets import Dataset, find_layout, hold_out, open_dataset
 from dualcam.errors import ChoiceError, DataError
 from dualcam.model import DualBranch
 
@@ -20,7 +23,8 @@ HELD_OUT = 0.2
 class Photos:
     """Photos to run, the positions that choose thresholds (none: the maximum over the reported ones) and the rest.
 
-    ``labels`` are the model's class indices. ``told`` says in words how the choice is made.
+    ``labels`` are the model's class indices, -1 where a photo's class is not known. ``told`` says in words how the
+    choice is made.
     """
 
     parts: tuple[Dataset, ...]
@@ -31,6 +35,11 @@ class Photos:
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether there are boxes or masks to compare maps with."""
+        return any(part.boxes is not None or part.masks is not None for part in self.parts)
 
     def locate(self, position: int) -> tuple[Dataset, int]:
         """Return the dataset of a position, and the photo's place in it."""
@@ -49,6 +58,7 @@ def choose_photos(
     select: str = "auto",
     seed: int = 0,
     multi_label: bool = False,
+    truth_needed: bool = True,
 ) -> Photos:
     """Return the photos of ``data`` to report on (its test split, else val), and those that choose thresholds.
 
@@ -56,19 +66,23 @@ def choose_photos(
     a fifth of each class of the train split, by ``seed``; "none": the maximum over the reported photos themselves;
     "auto": the first of these that the data offers. With ``multi_label`` each (photo, label) pair is an entry of its
     own, judged by that label's boxes and masks. Raises `DataError` where there is no ground truth, or the classes
-    are not the model's.
+    are not the model's; unless ``truth_needed`` is off: then photos without truth are all reported, none choose, and
+    labels are -1 where the classes are not the model's or ``data`` is a mere folder of photos.
     """
 
     def opened(name: str | None) -> Dataset:
         dataset = open_dataset(data, name)
         return by_label(dataset) if multi_label else dataset
 
-    name = split or datasets.evaluation_split(data)
-    report = opened(name)
+    if not truth_needed and split is None and not _has_layout(data):
+        return _untruthed(model, _mere_photos(data))
+    report = opened(split or datasets.evaluation_split(data))
     if report.boxes is None and report.masks is None:
+        if not truth_needed:
+            return _untruthed(model, report)
         raise DataError(
             f"{report.root} (split {report.split!r}) has no boxes and no masks to compare with; see docs/datasets.md "
-            "for the layouts that have"
+            "for the layouts that have, or ask for --fidelity, which needs none"
         )
     if select == "auto":
         select = _best_selection(data, report)
@@ -93,6 +107,33 @@ def choose_photos(
     labels = np.concatenate((match_labels(model, chosen), match_labels(model, report)))
     first = np.arange(len(chosen))
     return Photos((chosen, report), labels, first, len(chosen) + np.arange(len(report)), told)
+
+
+def _has_layout(data: str | PathLike[str]) -> bool:
+    try:
+        find_layout(data)
+    except DataError:
+        return False
+    return True
+
+
+def _mere_photos(data: str | PathLike[str]) -> Dataset:
+    root = Path(data).expanduser()
+    paths = tuple(os.path.relpath(photo, root) for photo in find_photos([str(root)])) if root.is_dir() else ()
+    if not paths:
+        raise DataError(f"{root} is no folder of photos")
+    return Dataset(root, "all", paths, np.full(len(paths), -1), 0, None)
+
+
+def _untruthed(model: DualBranch, report: Dataset) -> Photos:
+    labels, told = report.labels, f"{report.split!r}: no boxes or masks, so no localization"
+    if len(labels) and labels.min() >= 0:
+        try:
+            labels = match_labels(model, report)
+        except DataError:
+            labels = np.full(len(report), -1)
+            told += "; the classes are not the model's, so Top-1 is not known"
+    return Photos((report,), labels, np.zeros(0, np.int64), np.arange(len(report)), told)
 
 
 def _best_selection(data: str | PathLike[str], report: Dataset) -> str:

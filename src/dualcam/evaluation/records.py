@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualcam.errors import CheckpointError
+from dualcam.evaluation.input_maps import TRIVIAL
 from dualcam.evaluation.levels import CUTS
 from dualcam.files import write_json
 from dualcam.metrics.center_box import SHARES
@@ -18,13 +19,17 @@ from dualcam.metrics.pixel_ap import BINS
 PENDING, DONE, BROKEN = 0, 1, 2
 
 
-def record_type(kinds: int, normalizations: int, *, masks: bool) -> np.dtype[np.void]:
+def record_type(kinds: int, normalizations: int, *, masks: bool, fidelity: Sequence[str] = ()) -> np.dtype[np.void]:
     """Return the type of a record.
 
-    ``rank`` of the label among the softmax logits (0 is Top-1); ``any`` whether the best of all contours reaches each
-    IoU of `V2_DELTAS`, one bit a cut, ``largest`` whether the largest contour reaches 0.5; ``best`` the best IoU over
-    cuts, ``fixed`` the largest contour's IoU at the fixed threshold; ``peak`` whether the peak lies in a true box;
-    ``center`` the IoU of centre boxes; ``pixels`` counts of (background, foreground) pixels by score.
+    ``rank`` of the label among the softmax logits (0 is Top-1, -1 not known); ``any`` whether the best of all contours
+    reaches each IoU of `V2_DELTAS`, one bit a cut, ``largest`` whether the largest contour reaches 0.5; ``best`` the
+    best IoU over cuts, ``fixed`` the largest contour's IoU at the fixed threshold; ``peak`` whether the peak lies in a
+    true box; ``center`` the IoU of centre boxes; ``pixels`` counts of (background, foreground) pixels by score.
+
+    ``fidelity`` are the values of the metrics of these names, in this order, NaN where not measured or not defined;
+    ``trivial`` those of maps made without a look at the photo; ``explained`` the class and ``score`` its probability,
+    which these are about.
     """
     cells = (kinds, normalizations)
     fields: list[Any] = [
@@ -40,7 +45,23 @@ def record_type(kinds: int, normalizations: int, *, masks: bool) -> np.dtype[np.
     ]
     if masks:
         fields.append(("pixels", np.uint16, (*cells, 2, BINS)))
+    if fidelity:
+        fields += [
+            ("explained", np.int32),
+            ("score", np.float32),
+            ("fidelity", np.float32, (len(fidelity), *cells)),
+            ("trivial", np.float32, (len(fidelity), len(TRIVIAL))),
+        ]
     return np.dtype(fields)
+
+
+def blank_record(kind: np.dtype[np.void]) -> NDArray[Any]:
+    """Return a record in which nothing is measured yet."""
+    record = np.zeros((), dtype=kind)
+    if "fidelity" in (kind.names or ()):
+        record["explained"] = -1
+        record["score"] = record["fidelity"] = record["trivial"] = np.nan
+    return record
 
 
 class Records:

@@ -1,7 +1,6 @@
 """The pass over the photos: batches through the model, records from their maps."""
 
 import os
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,23 +11,28 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from dualcam.data.photos import MAX_MEGAPIXELS, open_mask
+from dualcam.data.photos import MAX_MEGAPIXELS
 from dualcam.data.stream import Broken, stream
 from dualcam.errors import PhotoError
 from dualcam.evaluation.cells import MapKind
-from dualcam.evaluation.measure import Protocol, Target, measure
+from dualcam.evaluation.fidelity import Fidelity, Values
+from dualcam.evaluation.fidelity_pass import FidelityPass, check_fidelity
+from dualcam.evaluation.measure import Protocol, measure
 from dualcam.evaluation.photos import Photos
-from dualcam.evaluation.records import Records
-from dualcam.evaluation.views import GRID, LookLoader, Looks, View, map_batch
-from dualcam.metrics.box_curve import scale_boxes
-from dualcam.metrics.pixel_ap import instance_mask
+from dualcam.evaluation.records import Records, record_type
+from dualcam.evaluation.truth import find_target
+from dualcam.evaluation.views import Explained, LookLoader, Looks, View, ViewMaps, map_batch
 from dualcam.model import DualBranch
 from dualcam.types import Fit
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is run; ``batch_size`` and ``workers`` change no result."""
+    """What is run; ``batch_size`` and ``workers`` change no result.
+
+    Localization is judged where there is truth, fidelity where it is asked for. Raises `ChoiceError` for what can not
+    be measured together.
+    """
 
     model: DualBranch
     photos: Photos
@@ -40,6 +44,22 @@ class Evaluation:
     max_megapixels: float = MAX_MEGAPIXELS
     batch_size: int = 16
     workers: int = 2
+    fidelity: Fidelity | None = None
+
+    def __post_init__(self) -> None:
+        check_fidelity(self)
+
+    @property
+    def explained(self) -> tuple[Explained, ...]:
+        """Whose evidence is drawn: the true class's for localization, and that of `Fidelity.explain`."""
+        wanted: list[Explained] = ["true"] if self.photos.has_truth else []
+        return tuple(dict.fromkeys(wanted + ([self.fidelity.explain] if self.fidelity else [])))
+
+    def record_type(self) -> np.dtype[np.void]:
+        """Return the type of this evaluation's records."""
+        masks = all(part.masks is not None for part in self.photos.parts)
+        metrics = self.fidelity.metrics if self.fidelity else ()
+        return record_type(len(self.kinds), len(self.protocol.normalizations), masks=masks, fidelity=metrics)
 
 
 def run_evaluation(work: Evaluation, records: Records, progress: Progress) -> dict[str, str]:
@@ -48,50 +68,52 @@ def run_evaluation(work: Evaluation, records: Records, progress: Progress) -> di
     todo = np.intersect1d(records.pending(), wanted)
     errors: dict[str, str] = {}
     task = progress.add_task("evaluating", total=len(wanted), completed=len(wanted) - len(todo))
-    for position, result in _results(work, todo, records.rows.dtype):
+    asking = FidelityPass(work, work.fidelity) if work.fidelity else None
+    for position, result in _results(work, todo, records.rows.dtype, asking):
         if isinstance(result, Broken):
             errors[result.photo] = result.error
             records.fail(position)
         else:
             records.put(position, result)
         progress.advance(task)
+        if asking is not None:
+            progress.update(task, description=f"evaluating ({asking.forwards} modified photos)")
     return errors
 
 
 def _results(
-    work: Evaluation, todo: NDArray[np.int64], kind: np.dtype[np.void]
+    work: Evaluation, todo: NDArray[np.int64], kind: np.dtype[np.void], asking: FidelityPass | None
 ) -> Iterator[tuple[int, NDArray[Any] | Broken]]:
     """Yield (position, record or why there is none); maps are judged in threads while the model goes on."""
     loader = LookLoader(work.model.preprocessing, work.views, work.fit, work.max_megapixels, work.guided)
     paths = [os.fspath(part.root / part.paths[place]) for part, place in map(work.photos.locate, todo.tolist())]
     batches = stream(paths, loader, batch_size=work.batch_size, workers=work.workers)
-    waiting: deque[tuple[int, Future[NDArray[Any] | Broken]]] = deque()
+    waiting: dict[int, Future[NDArray[Any] | Broken]] = {}
+    planned = asking.plan if asking else {}
     done = 0
     pool = ThreadPoolExecutor(max(1, work.workers), thread_name_prefix="judge")
     try:
         for batch in batches:
-            positions = todo[done : done + len(batch)].tolist()
+            placed = list(zip(todo[done : done + len(batch)].tolist(), batch, strict=True))
             done += len(batch)
-            good = [
-                (position, looks) for position, looks in zip(positions, batch, strict=True) if isinstance(looks, Looks)
-            ]
-            yield from (
-                (position, item) for position, item in zip(positions, batch, strict=True) if isinstance(item, Broken)
-            )
+            yield from ((position, item) for position, item in placed if isinstance(item, Broken))
+            good = [(position, item) for position, item in placed if isinstance(item, Looks)]
             if not good:
                 continue
             labels = torch.from_numpy(work.photos.labels[[position for position, _ in good]])
-            views, logits = map_batch(work.model, [looks for _, looks in good], work.views, work.kinds, labels)
-            scores = logits.float().cpu().numpy()
-            for place, (position, looks) in enumerate(good):
-                waiting.append(
-                    (position, pool.submit(_judge, work, views, place, scores[place], position, looks, kind))
-                )
-            while len(waiting) > 2 * work.batch_size:
-                position, future = waiting.popleft()
-                yield position, future.result()
-        while waiting:
-            position, future = waiting.popleft()
+            looks = [item for _, item in good]
+            found, forward = map_batch(work.model, looks, work.views, work.kinds, labels, work.explained)
+            scores = forward.logits.float().cpu().numpy()
+            for place, (position, item) in enumerate(good):
+                waiting[position] = pool.submit(_judge, work, found, place, scores[place], position, item, kind)
+            for position, values in asking.measure(good, found, forward) if asking else ():
+                yield position, _filled(waiting.pop(position).result(), values)
+            ready = [position for position in waiting if position not in planned]
+            for position in ready[: max(0, len(ready) - 2 * work.batch_size)]:
+                yield position, waiting.pop(position).result()
+        for position, values in asking.finish() if asking else ():
+            yield position, _filled(waiting.pop(position).result(), values)
+        for position, future in waiting.items():
             yield position, future.result()
     finally:
         pool.shutdown(cancel_futures=True)
@@ -99,30 +121,26 @@ def _results(
 
 def _judge(
     work: Evaluation,
-    views: list[Any],
+    found: dict[Explained, list[ViewMaps]],
     place: int,
     logits: NDArray[np.float32],
     position: int,
     looks: Looks,
     kind: np.dtype[np.void],
 ) -> NDArray[Any] | Broken:
-    if not (np.isfinite(logits).all() and all(bool(torch.isfinite(view.maps[place]).all()) for view in views)):
+    maps = (view.maps[place] for views in found.values() for view in views)
+    if not (np.isfinite(logits).all() and all(bool(torch.isfinite(each).all()) for each in maps)):
         return Broken(looks.photo, f"{looks.photo}: the model's scores are not finite numbers", looks.source)
     try:
-        target = find_target(work.photos, position, looks.source, work.protocol)
+        target = find_target(work.photos, position, looks.source, work.protocol.mode)
     except PhotoError as error:
         return Broken(looks.photo, str(error), looks.source)
-    return measure(views, place, logits, target, work.protocol, kind, looks.guide)
+    return measure(found[work.explained[0]], place, logits, target, work.protocol, kind, looks.guide)
 
 
-def find_target(photos: Photos, position: int, size: tuple[int, int], protocol: Protocol) -> Target:
-    """Return the ground truth of a photo of ``size`` (width, height); raises `PhotoError` for a broken mask."""
-    part, place = photos.locate(position)
-    stated = size if part.sizes is None else (int(part.sizes[place, 0]), int(part.sizes[place, 1]))
-    boxes = None if part.boxes is None else scale_boxes(part.boxes[place], stated, grid=GRID, mode=protocol.mode)
-    mask = None
-    if part.masks is not None:
-        instances = [open_mask(part.root / path) for path in part.masks.instances[place]]
-        ignored = [open_mask(part.root / path) for path in part.masks.ignored[place]]
-        mask = instance_mask(instances, ignored, grid=GRID)
-    return Target(int(photos.labels[position]), boxes, mask)
+def _filled(record: NDArray[Any] | Broken, values: Values) -> NDArray[Any] | Broken:
+    """Return a record with its fidelity."""
+    if not isinstance(record, Broken):
+        record["explained"], record["score"] = values.label, values.probability
+        record["fidelity"], record["trivial"] = values.maps, values.trivial
+    return record

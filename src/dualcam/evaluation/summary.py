@@ -7,9 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualcam.evaluation.cells import Cell, Grid, MapKind
+from dualcam.evaluation.fidelity import Fidelity, describe_fidelity
+from dualcam.evaluation.input_maps import TRIVIAL
 from dualcam.evaluation.levels import CUTS
 from dualcam.evaluation.records import select
-from dualcam.metrics.bootstrap import Interval, mean_interval, mean_intervals, pooled_interval
+from dualcam.metrics.bootstrap import Interval, known_intervals, mean_interval, pooled_interval
+from dualcam.metrics.fidelity import FidelityMetric, get
 from dualcam.metrics.localization import V2_DELTAS
 from dualcam.metrics.mask_iou import best_mask_cut, mask_ious
 from dualcam.metrics.packed_hits import count_packed, hits_at
@@ -42,7 +45,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything the tables show. ``center`` are the centre box's figures, ``top1`` and ``top5`` the classifier's."""
+    """Everything the tables show, all in percent.
+
+    ``metrics`` are those of localization and then those of ``fidelity``, of which ``lower`` are the better the lower
+    they are. ``center`` are the centre box's figures, ``trivial`` those of maps made without a look at the photo,
+    ``top1`` and ``top5`` the classifier's; ``about_fidelity`` says how fidelity was measured.
+    """
 
     rows: list[Row]
     metrics: tuple[str, ...]
@@ -53,6 +61,15 @@ class Summary:
     reported: int
     broken: int
     baseline: str = field(default="")
+    fidelity: tuple[str, ...] = ()
+    lower: frozenset[str] = frozenset()
+    trivial: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    about_fidelity: str = ""
+
+    @property
+    def localization(self) -> tuple[str, ...]:
+        """The metrics of localization."""
+        return tuple(metric for metric in self.metrics if metric not in self.fidelity)
 
 
 @dataclass(frozen=True)
@@ -67,15 +84,25 @@ class Scores:
     pixels: NDArray[np.uint16] | None = None
 
 
-def summarize(grid: Grid, records: NDArray[Any], choosing: NDArray[np.int64], reported: NDArray[np.int64]) -> Summary:
-    """Choose thresholds on ``choosing``, report on ``reported``; photos without a record are counted as broken."""
+def summarize(
+    grid: Grid,
+    records: NDArray[Any],
+    choosing: NDArray[np.int64],
+    reported: NDArray[np.int64],
+    fidelity: Fidelity | None = None,
+) -> Summary:
+    """Choose thresholds on ``choosing``, report on ``reported``; photos without a record are counted as broken.
+
+    ``fidelity`` is what the records' values of that field are.
+    """
     chosen, shown = select(choosing, records), select(reported, records)
     assert records.dtype.names is not None
     masks = "pixels" in records.dtype.names
     boxes = bool((records["center"][shown].max(initial=0)) > 0)
-    metrics = (BOX_METRICS if boxes else ()) + (MASK_METRICS if masks else ())
+    columns = find_columns(records, shown, fidelity)
+    metrics = (BOX_METRICS if boxes else ()) + (MASK_METRICS if masks else ()) + tuple(columns)
     cells = [Cell(kind, how) for kind in grid.computed for how in grid.normalizations]
-    scores = {cell: score_cell(records, grid.position(cell), chosen, shown, boxes, masks) for cell in cells}
+    scores = {cell: score_cell(records, grid.position(cell), chosen, shown, boxes, masks, columns) for cell in cells}
     figures = _figures(grid, cells, scores, metrics)
     rows = [
         Row(
@@ -86,7 +113,7 @@ def summarize(grid: Grid, records: NDArray[Any], choosing: NDArray[np.int64], re
         )
         for cell in cells
     ]
-    rank = records["rank"][shown]
+    rank = records["rank"][shown][records["rank"][shown] >= 0]
     return Summary(
         rows=rows,
         metrics=metrics,
@@ -97,7 +124,48 @@ def summarize(grid: Grid, records: NDArray[Any], choosing: NDArray[np.int64], re
         reported=len(shown),
         broken=len(np.union1d(choosing, reported)) - len(np.union1d(chosen, shown)),
         baseline=str(cells[0]),
+        fidelity=tuple(columns),
+        lower=frozenset(title for title, column in columns.items() if column.metric.better == "lower"),
+        trivial=trivial_figures(records, shown, columns),
+        about_fidelity=describe_fidelity(fidelity) if fidelity else "",
     )
+
+
+@dataclass(frozen=True)
+class Column:
+    """A fidelity metric's place in the records."""
+
+    metric: FidelityMetric
+    place: int
+
+    def percent(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return values of the metric's unit in percent."""
+        return np.asarray(values * (1.0 if self.metric.unit == "percent" else 100.0), dtype=np.float64)
+
+
+def find_columns(records: NDArray[Any], shown: NDArray[np.int64], fidelity: Fidelity | None) -> dict[str, Column]:
+    """Return by title the fidelity metrics that some map of the ``shown`` photos has a value of."""
+    if fidelity is None:
+        return {}
+    by = "" if fidelity.scored_by == "softmax" else f" ({fidelity.scored_by})"
+    return {
+        f"{get(name).title}{by}": Column(get(name), place)
+        for place, name in enumerate(fidelity.metrics)
+        if not np.isnan(records["fidelity"][shown, place]).all()
+    }
+
+
+def trivial_figures(
+    records: NDArray[Any], shown: NDArray[np.int64], columns: dict[str, Column]
+) -> dict[str, dict[str, Interval]]:
+    """Return the figures, by map of `TRIVIAL` and title, of maps made without a look at the photo."""
+    found: dict[str, dict[str, Interval]] = {}
+    for title, column in columns.items():
+        for number, name in enumerate(TRIVIAL):
+            values = column.percent(records["trivial"][shown, column.place, number])
+            if not np.isnan(values).all():
+                found.setdefault(name, {})[title] = known_intervals(values[:, None])[0]
+    return found
 
 
 def _figures(
@@ -124,8 +192,7 @@ def _intervals(asked: list[tuple[Cell, Cell | None]], scores: dict[Cell, Scores]
     """Return the intervals of cells, or of their differences to others, all from the same draws of photos."""
     if metric != "PxAP":
         values = [scores[cell].photos[metric] - (scores[other].photos[metric] if other else 0) for cell, other in asked]
-        table = np.stack(values, 1)
-        return mean_intervals(table[~np.isnan(table).any(1)])
+        return known_intervals(np.stack(values, 1))
     found = []
     for cell, other in asked:
         pixels, baseline = scores[cell].pixels, scores[other].pixels if other else None
@@ -141,6 +208,7 @@ def score_cell(
     shown: NDArray[np.int64],
     boxes: bool,
     masks: bool,
+    columns: dict[str, Column] | None = None,
 ) -> Scores:
     """Return the ``shown`` photos' scores of the cell ``at`` (kind, normalization); ``chosen`` give thresholds."""
     photos: dict[str, NDArray[np.float64]] = {}
@@ -160,6 +228,8 @@ def score_cell(
         photos["Top-5 Loc"] = 100.0 * (known & (rank < 5))
         photos["best IoU"] = 100.0 * records["best"][shown, *at].astype(np.float64)
         photos["pointing"] = 100.0 * records["peak"][shown, *at].astype(np.float64)
+    for title, column in (columns or {}).items():
+        photos[title] = column.percent(records["fidelity"][shown, column.place, *at])
     if masks:
         cut = best_mask_cut(records["pixels"][chosen, *at])
         thresholds["mask IoU"] = cut / 1000

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from dualcam.types import Fit
 
 GRID = 224
 """Side of the square on which maps are compared with truth, as the reference evaluation has it."""
+Explained = Literal["true", "predicted"]
+"""Whose evidence a map shows: the label's, or the softmax branch's first choice."""
 
 
 @dataclass(frozen=True)
@@ -97,24 +100,48 @@ class ViewMaps:
 
 
 def map_batch(
-    model: DualBranch, batch: Sequence[Looks], views: Sequence[View], kinds: Sequence[MapKind], labels: Tensor
-) -> tuple[list[ViewMaps], Tensor]:
-    """Return the raw maps of ``labels`` [B] by view, and the first view's softmax logits [B, C].
+    model: DualBranch,
+    batch: Sequence[Looks],
+    views: Sequence[View],
+    kinds: Sequence[MapKind],
+    labels: Tensor,
+    explained: Sequence[Explained] = ("true",),
+) -> tuple[dict[Explained, list[ViewMaps]], Forward]:
+    """Return the raw maps by explained class and view, and the first view's forward.
 
-    One backbone forward a view serves all ``kinds``; a mirrored view's maps are turned back.
+    ``labels`` [B] are the true classes. One backbone forward a view serves all ``kinds`` and classes; a mirrored view's
+    maps are turned back.
     """
-    found: list[ViewMaps] = []
-    logits: Tensor | None = None
+    found: dict[Explained, list[ViewMaps]] = {which: [] for which in explained}
+    plain: Forward | None = None
     for view in views:
         prepared = [looks.by_size[view.size] for looks in batch]
         if view.flip:
             prepared = [replace(item, tensor=item.tensor.flip(-1)) for item in prepared]
         forward = run_model(model, prepared)
-        maps = raw_maps(model, forward, kinds, labels.to(forward.activations.device))
-        found.append(ViewMaps(maps.flip(-1) if view.flip else maps, tuple(item.placement for item in prepared)))
-        logits = forward.logits if logits is None else logits
-    assert logits is not None
-    return found, logits
+        plain = forward if plain is None else plain
+        classes = [labels.to(plain.logits.device) if which == "true" else plain.logits.argmax(1) for which in explained]
+        placements = tuple(item.placement for item in prepared)
+        for which, maps in zip(explained, maps_of_classes(model, forward, kinds, classes), strict=True):
+            found[which].append(ViewMaps(maps.flip(-1) if view.flip else maps, placements))
+    assert plain is not None
+    return found, plain
+
+
+def maps_of_classes(
+    model: DualBranch, forward: Forward, kinds: Sequence[MapKind], choices: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return `raw_maps` of each choice of classes [B]; where a later one agrees with the first, nothing is computed."""
+    first, *others = choices
+    made = [raw_maps(model, forward, kinds, first)]
+    for other in others:
+        differs: list[int] = (other != first).nonzero().squeeze(1).tolist()
+        maps = made[0]
+        if differs:
+            maps = maps.clone()
+            maps[differs] = raw_maps(model, forward.part(differs), kinds, other[differs])
+        made.append(maps)
+    return made
 
 
 def raw_maps(model: DualBranch, forward: Forward, kinds: Sequence[MapKind], labels: Tensor) -> Tensor:

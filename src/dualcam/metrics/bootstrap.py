@@ -51,6 +51,20 @@ def mean_intervals(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int =
     return [Interval(float(here[k]), float(low[k]), float(high[k]), count) for k in range(items.shape[1])]
 
 
+def known_intervals(values: ArrayLike) -> list[Interval]:
+    """Return `mean_interval` of each column of ``values`` [N, K] over the items that it knows: those not NaN.
+
+    Columns that know the same items share their draws.
+    """
+    items = np.asarray(values, dtype=np.float64)
+    patterns, which = np.unique(~np.isnan(items), axis=1, return_inverse=True)
+    found: dict[int, Interval] = {}
+    for number, known in enumerate(patterns.T):
+        columns = np.flatnonzero(which.ravel() == number)
+        found |= zip(columns.tolist(), mean_intervals(items[np.ix_(known, columns)]), strict=True)
+    return [found[column] for column in range(items.shape[1])]
+
+
 def paired_difference(ours: ArrayLike, baseline: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """Return the mean of ``ours`` - ``baseline``, [N] each of the same items in the same order, with its interval."""
     first, second = np.asarray(ours, dtype=np.float64), np.asarray(baseline, dtype=np.float64)

@@ -7,8 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined
-from scipy.sparse import csr_matrix
-from scipy.sparse.linalg import spsolve
 
 from dualcam.metrics import fidelity
 from dualcam.metrics.fidelity import Measured
@@ -22,40 +20,10 @@ from dualcam.metrics.perturbations import (
     removed_counts,
 )
 from tests.metrics.fidelity.game import Classifier, photos_and_maps
+from tests.metrics.fidelity.naive import solve_directly
 
-Floats = NDArray[np.float64]
 ITS_NUMPY = "ignore:__array_wrap__ must accept:DeprecationWarning"
 """pytorch-grad-cam hands tensors to numpy functions."""
-
-
-def solve_directly(photo: Floats, removed: NDArray[np.bool_]) -> Floats:
-    """Each removed pixel is the mean of its neighbors, sides twice as heavy as corners: a dense list of equations."""
-    height, width = removed.shape
-    unknowns = {tuple(pixel): number for number, pixel in enumerate(np.argwhere(removed).tolist())}
-    rows, columns, entries = [], [], []
-    right = np.zeros((len(unknowns), 3))
-    for (y, x), number in unknowns.items():
-        total = 0
-        for v in range(max(y - 1, 0), min(y + 2, height)):
-            for u in range(max(x - 1, 0), min(x + 2, width)):
-                if (v, u) == (y, x):
-                    continue
-                weight = 2 if v == y or u == x else 1
-                total += weight
-                if (v, u) in unknowns:
-                    rows.append(number)
-                    columns.append(unknowns[v, u])
-                    entries.append(-weight)
-                else:
-                    right[number] += weight * photo[v, u]
-        rows.append(number)
-        columns.append(number)
-        entries.append(total)
-    filled = photo.copy()
-    if unknowns:
-        system = csr_matrix((np.array(entries, float), (rows, columns)), shape=(len(unknowns), len(unknowns)))
-        filled[removed] = spsolve(system, right).reshape(-1, 3)
-    return filled
 
 
 def holes(height: int, width: int) -> dict[str, NDArray[np.bool_]]:

@@ -89,12 +89,13 @@ def _noisy(photo: Tensor, view: Tensor, settings: FidelitySettings) -> Tensor:
 
 
 def _without_most(photo: Tensor, ranks: Tensor, settings: FidelitySettings) -> Tensor:
-    return _imputed(photo, [ranks < count for count in removed_counts(ranks.numel(), settings)], settings)
+    counts = torch.tensor(removed_counts(ranks.numel(), settings), device=ranks.device)
+    return _imputed(photo, ranks < counts[:, None, None], settings)
 
 
 def _without_least(photo: Tensor, ranks: Tensor, settings: FidelitySettings) -> Tensor:
-    pixels = ranks.numel()
-    return _imputed(photo, [ranks >= pixels - count for count in removed_counts(pixels, settings)], settings)
+    counts = torch.tensor(removed_counts(ranks.numel(), settings), device=ranks.device)
+    return _imputed(photo, ranks >= ranks.numel() - counts[:, None, None], settings)
 
 
 def removed_counts(pixels: int, settings: FidelitySettings) -> list[int]:
@@ -102,15 +103,12 @@ def removed_counts(pixels: int, settings: FidelitySettings) -> list[int]:
     return [min(round(pixels * share / 100), pixels - 1) for share in settings.road_percentages]
 
 
-def _imputed(photo: Tensor, removed: list[Tensor], settings: FidelitySettings) -> Tensor:
+def _imputed(photo: Tensor, removed: Tensor, settings: FidelitySettings) -> Tensor:
     from dualcam.metrics.imputation import fill_linearly
 
     noise = settings.road_noise * torch.randn(photo.shape, generator=_seeded(settings), dtype=torch.float64)
-    pixels = photo.detach().cpu().double().permute(1, 2, 0).numpy()
-    filled = [torch.from_numpy(fill_linearly(pixels, each.cpu().numpy())).permute(2, 0, 1) for each in removed]
-    return torch.stack(
-        [torch.where(gone, (full + noise).to(photo), photo) for gone, full in zip(removed, filled, strict=True)]
-    )
+    filled = fill_linearly(photo.detach().cpu().double().numpy(), removed.cpu().numpy())
+    return torch.where(removed.unsqueeze(1), (torch.from_numpy(filled) + noise).to(photo), photo)
 
 
 def _seeded(settings: FidelitySettings) -> torch.Generator:

@@ -12,7 +12,7 @@ from dualcam.metrics import fidelity
 from dualcam.metrics.fidelity import Measured
 from dualcam.metrics.fidelity.road import road
 from dualcam.metrics.fidelity_settings import FidelitySettings
-from dualcam.metrics.imputation import fill_linearly
+from dualcam.metrics.imputation import compiled, fill_linearly
 from dualcam.metrics.perturbations import (
     LEAST_RELEVANT_IMPUTED,
     MOST_RELEVANT_IMPUTED,
@@ -24,6 +24,11 @@ from tests.metrics.fidelity.naive import solve_directly
 
 ITS_NUMPY = "ignore:__array_wrap__ must accept:DeprecationWarning"
 """pytorch-grad-cam hands tensors to numpy functions."""
+
+
+def fill(photo: NDArray[np.floating], removed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Fill one mask [H, W] of a photo [H, W, 3]."""
+    return np.asarray(fill_linearly(photo.transpose(2, 0, 1), removed[None])[0].transpose(1, 2, 0))
 
 
 def holes(height: int, width: int) -> dict[str, NDArray[np.bool_]]:
@@ -50,8 +55,8 @@ def test_the_fill_solves_the_equations(size: tuple[int, int]) -> None:
     for name, removed in holes(*size).items():
         if removed.all():
             continue
-        found = fill_linearly(photo, removed)
-        np.testing.assert_allclose(found, solve_directly(photo, removed), atol=2e-5, err_msg=name)
+        found = fill(photo, removed)
+        np.testing.assert_allclose(found, solve_directly(photo, removed), atol=5e-5, err_msg=name)
         np.testing.assert_array_equal(found[~removed], photo[~removed])
         np.testing.assert_array_equal(photo, kept)
 
@@ -65,7 +70,7 @@ def test_the_fill_is_that_of_pytorch_grad_cam() -> None:
         theirs = NoisyLinearImputer(noise=0)(
             torch.from_numpy(photo.transpose(2, 0, 1)).float(), torch.from_numpy(~removed).float()
         )
-        np.testing.assert_allclose(fill_linearly(photo, removed).transpose(2, 0, 1), theirs, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(fill(photo, removed).transpose(2, 0, 1), theirs, atol=5e-5, err_msg=name)
 
 
 @settings(deadline=None, max_examples=40)
@@ -76,33 +81,40 @@ def test_the_fill_keeps_to_the_kept_values(seed: int, share: float) -> None:
     removed = generator.random((11, 13)) < share
     if removed.all():
         removed[3, 4] = False
-    filled = fill_linearly(photo, removed)
+    filled = fill(photo, removed)
     low, high = photo[~removed].min(0), photo[~removed].max(0)
     assert (filled >= low - 1e-4).all()
     assert (filled <= high + 1e-4).all()
-    flat = fill_linearly(np.full_like(photo, 0.7), removed)
-    np.testing.assert_allclose(flat, 0.7, atol=1e-5)
-    moved = fill_linearly(3 * photo + 1, removed)
+    flat = fill(np.full_like(photo, 0.7), removed)
+    np.testing.assert_allclose(flat, 0.7, atol=1e-4)
+    moved = fill(3 * photo + 1, removed)
     np.testing.assert_allclose(moved, 3 * filled + 1, atol=2e-3)
 
 
-def test_a_large_hole_takes_few_iterations() -> None:
-    from dualcam.metrics import imputation
+def test_masks_together_are_masks_alone() -> None:
+    photo = np.random.default_rng(4).random((3, 23, 32))
+    masks = np.stack([each for each in holes(23, 32).values() if not each.all()])
+    together = fill_linearly(photo, masks)
+    for one, mask in zip(together, masks, strict=True):
+        np.testing.assert_array_equal(one, fill_linearly(photo, mask[None])[0])
 
+
+def test_a_large_hole_takes_few_iterations() -> None:
     y, x = np.mgrid[:224, :224]
-    photo = np.stack([np.sin(x / 20), np.cos(y / 15), (x * y) / 224**2], 2).astype(np.float64)
-    for removed in ((y - 90) ** 2 + (x - 120) ** 2 < 100**2, (y - 90) ** 2 + (x - 120) ** 2 > 30**2):
-        filled, iterations = imputation._compiled()(photo, removed, 1e-10, 200)
-        assert iterations <= 15
-        quick = fill_linearly(photo, removed)
-        np.testing.assert_allclose(quick, filled, atol=2e-5)
+    photo = np.stack([np.sin(x / 20), np.cos(y / 15), (x * y) / 224**2]).astype(np.float64)
+    blob = (y - 90) ** 2 + (x - 120) ** 2
+    for removed in (blob < 100**2, blob > 30**2, blob > 3, (y > 0) | (x > 0)):
+        filled, iterations = compiled()(photo, removed[None], 1e-10, 200)
+        assert iterations <= 25
+        np.testing.assert_allclose(fill_linearly(photo, removed[None]), filled, atol=5e-5)
 
 
 def test_what_can_not_be_filled_is_refused() -> None:
     with pytest.raises(ValueError, match="all pixels"):
-        fill_linearly(np.zeros((3, 4, 3)), np.ones((3, 4), np.bool_))
-    with pytest.raises(ValueError, match=r"\(4, 3\)"):
-        fill_linearly(np.zeros((3, 4, 3)), np.ones((4, 3), np.bool_))
+        fill_linearly(np.zeros((3, 3, 4)), np.ones((1, 3, 4), np.bool_))
+    for wrong in ((1, 4, 3), (3, 4)):
+        with pytest.raises(ValueError, match=r"\(3, 3, 4\)"):
+            fill_linearly(np.zeros((3, 3, 4)), np.ones(wrong, np.bool_))
 
 
 @pytest.mark.parametrize("levels", [1000, 4, 1])

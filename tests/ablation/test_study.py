@@ -267,6 +267,17 @@ def test_fidelity_is_that_of_the_records_on_the_photos_it_was_measured_on(
     assert "Insertion AUC" in titled(result)
 
 
+def test_fidelity_alone_needs_no_boxes(model: DualBranch, data: Path, tmp_path: Path) -> None:
+    (data / "boxes.csv").unlink()
+    settings = replace(SMALL, seeds=1, fidelity=choose_fidelity(("average-gain",)))
+    _, result, _ = study(model, data, tmp_path / "out", settings)
+    assert result.metrics == ("Average Gain",)
+    assert (result.photos, result.choosing) == (10, (0,))
+    assert result.top1.photos == 10
+    with pytest.raises(DataError, match="no boxes"):
+        study(model, data, tmp_path / "out", replace(settings, fidelity=None))
+
+
 def test_a_faster_copy_judges_alike(model: DualBranch, data: Path, tmp_path: Path) -> None:
     settings = replace(SMALL, seeds=1, fidelity=choose_fidelity(("average-drop",)))
     _, plain, _ = study(model, data, tmp_path / "plain", settings)

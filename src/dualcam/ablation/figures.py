@@ -53,7 +53,8 @@ class Result:
     """All that a study says, in percent.
 
     Of ``metrics``, those in ``lower`` are the better the lower they are. ``equal`` names the methods that one of them
-    stands for; ``trivial`` are the figures of the centre box and of maps made without a look at the photo.
+    stands for; ``top1`` is the classifier's, of no photos where no class is known; ``trivial`` are the figures of the
+    centre box and of maps made without a look at the photo.
     """
 
     metrics: tuple[str, ...]
@@ -105,7 +106,7 @@ def gather(study: Study, records: Sequence[NDArray[Any]]) -> Result:
         ],
         equal=_equal(first),
         trivial=trivial,
-        top1=estimate(sample_means([100.0 * (np.stack(ranks) < 1)])[0]),
+        top1=estimate(sample_means([np.where(np.stack(ranks) < 0, np.nan, 100.0 * (np.stack(ranks) < 1))])[0]),
         seeds=study.settings.seeds,
         photos=len(shown),
         choosing=tuple(

@@ -133,7 +133,7 @@ def prepare(
     broken: dict[str, str] = {}
     task = progress.add_task("heads", total=settings.seeds * (sum(map(is_trained, heads)) + bool(recipe.fit_head)))
     for seed in range(settings.seeds):
-        photos = without_truth(choose_photos(known, data, split=settings.split, select=settings.select, seed=seed))
+        photos = choose_judged(known, data, settings, seed)
         rest, own = leave_out(fresh, photos), replace(recipe, seed=seed)
         sizes.append(len(rest))
         base = model
@@ -145,6 +145,19 @@ def prepare(
             broken.update((branch.training_record or {}).get("broken_photos", {}))
             progress.advance(task, int(is_trained(names[0])))
     return Study(settings, _share(runs), heads, tuple(sizes), broken)
+
+
+def choose_judged(model: DualBranch, data: str | PathLike[str], settings: StudySettings, seed: int) -> Photos:
+    """Return the photos that are judged, and those that choose thresholds; fidelity alone needs no truth."""
+    photos = choose_photos(
+        model,
+        data,
+        split=settings.split,
+        select=settings.select,
+        seed=seed,
+        truth_needed=settings.fidelity is None,
+    )
+    return without_truth(photos) if photos.has_truth else photos
 
 
 def is_trained(head: str) -> bool:

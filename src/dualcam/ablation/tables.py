@@ -100,10 +100,11 @@ def notes(result: Result) -> str:
     fewer = [
         f"{metric} {figures[metric].photos}" for metric in result.metrics if figures[metric].photos < result.photos
     ]
+    top1 = f"; classifier's Top-1 {result.top1.mean:.1f}" if result.top1.photos else ""
     sample = f" ({', '.join(fewer)})" if fewer else ""
     return (
         f"percent points; n = {result.photos} photos{sample} x {result.seeds} seeds, {result.broken} photos broken; "
-        f"{_choosing(result)} choose thresholds; classifier's Top-1 {result.top1.mean:.1f}. "
+        f"{_choosing(result)} choose thresholds{top1}. "
         "Differences are paired by photo and seed; 95 % intervals draw photos and seeds, crossed (pigeonhole "
         f"bootstrap); ±: deviation over seeds alone.{law}"
     )

@@ -22,8 +22,8 @@ from dualcam.metrics.compiled import helper, kernel
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-TOLERANCE = 1e-6
-"""What is left of the residual, in the preconditioner's norm; values in [0, 1] are then right to some 1e-5."""
+TOLERANCE = 1e-7
+"""What is left of the residual, in the preconditioner's norm; values in [0, 1] are then right to 5e-5, mostly 1e-6."""
 ITERATIONS = 200
 COARSEST = 4
 DAMPING = 0.9

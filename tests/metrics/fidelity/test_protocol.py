@@ -1,10 +1,15 @@
 """Every fidelity metric, found by listing the folder, keeps the protocol."""
 
+from copy import deepcopy
+from itertools import product
+
+import numpy as np
 import pytest
 import torch
 
 from dualcam.errors import ChoiceError
 from dualcam.metrics import fidelity
+from dualcam.metrics.fidelity import Measured
 from dualcam.metrics.fidelity_settings import FidelitySettings
 
 SETTINGS = [
@@ -43,6 +48,46 @@ def test_photos_are_new_and_counted(name: str, settings: FidelitySettings) -> No
         photos.fill_(7)
         assert torch.equal(photo, kept[0])
         assert torch.equal(heat, kept[1])
+
+
+HEATS = {
+    "random": np.random.default_rng(0).random((6, 7)).astype(np.float32),
+    "levels": np.random.default_rng(1).integers(0, 3, (6, 7)).astype(np.float32) / 2,
+    "ones": np.ones((6, 7), np.float32),
+    "zeros": np.zeros((6, 7), np.float32),
+    "constant": np.full((6, 7), 0.1, np.float32),
+    "one pixel": np.eye(42, dtype=np.float32)[17].reshape(6, 7),
+}
+
+
+@pytest.mark.parametrize("probability", [0.0, 1e-30, 0.4, 1.0])
+@pytest.mark.parametrize("name", fidelity.available())
+def test_scores_keep_their_range_and_their_hands_off(name: str, probability: float) -> None:
+    metric, settings = fidelity.get(name), FidelitySettings(steps=4, road_percentages=(30, 60), sensitivity_samples=3)
+    generator = np.random.default_rng(2)
+    for heat, truth in product(HEATS.values(), (None, np.array(HEATS["levels"] * 2 == 1, np.uint8))):
+        for answers in (np.zeros, np.ones, generator.random):
+            known = Measured(
+                heat.copy(),
+                probability,
+                {each: answers(each.count(settings)) for each in metric.asks(settings)},
+                {
+                    each: np.stack([*HEATS.values()])[generator.permutation(6)][: each.count(settings)]
+                    for each in metric.explains(settings)
+                },
+                np.stack([*HEATS.values()]),
+                truth,
+            )
+            kept = deepcopy(known)
+            value = metric.score(known, settings)
+            assert type(value) is float
+            assert metric.low <= value <= metric.high or (metric.needs_truth and truth is None and np.isnan(value))
+            assert value == metric.score(known, settings) or np.isnan(value)
+            np.testing.assert_array_equal(known.heat, kept.heat)
+            np.testing.assert_array_equal(known.redrawn, kept.redrawn)
+            for ours, theirs in ((known.probabilities, kept.probabilities), (known.maps, kept.maps)):
+                for before, after in zip(ours.values(), theirs.values(), strict=True):
+                    np.testing.assert_array_equal(before, after)
 
 
 @pytest.mark.parametrize(

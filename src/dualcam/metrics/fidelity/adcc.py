@@ -20,7 +20,7 @@ def adcc(drop: float, coherent: float, complex_: float) -> float:
     the full complexity). It is made a photo: the mean over photos is not the harmonic mean of the means.
     """
     parts = (100 - drop, coherent, 100 - complex_)
-    return 3 / sum(1 / part for part in parts) if min(parts) > 0 else 0.0
+    return min(100.0, 3 / sum(1 / part for part in parts)) if min(parts) > 0 else 0.0
 
 
 def _score(measured: Measured, settings: FidelitySettings) -> float:

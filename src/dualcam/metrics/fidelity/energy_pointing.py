@@ -25,7 +25,7 @@ def energy_on_object(heat: ArrayLike, truth: NDArray[np.uint8]) -> float:
     if not (truth == 1).any():
         return float("nan")
     total = values[truth != IGNORED].sum()
-    return float(100 * values[truth == 1].sum() / total) if total > 0 else 0.0
+    return min(100.0, float(100 * values[truth == 1].sum() / total)) if total > 0 else 0.0
 
 
 def _score(measured: Measured, settings: FidelitySettings) -> float:

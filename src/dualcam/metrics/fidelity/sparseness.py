@@ -22,7 +22,7 @@ def sparseness(heat: ArrayLike) -> float:
     if not total > 0 or values[0] == values[-1]:
         return 0.0
     shares = (count - np.arange(count) - 0.5) / count
-    return float(1 - 2 * (values @ shares) / total)
+    return max(0.0, float(1 - 2 * (values @ shares) / total))
 
 
 def _score(measured: Measured, settings: FidelitySettings) -> float:

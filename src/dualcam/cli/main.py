@@ -15,7 +15,20 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env, Yaml
 
 from dualcam import __version__
-from dualcam.cli import ablate, annotate, card, data, demo, describe, diagnose, evaluate, explain, figure, train
+from dualcam.cli import (
+    ablate,
+    annotate,
+    card,
+    data,
+    demo,
+    describe,
+    diagnose,
+    evaluate,
+    explain,
+    figure,
+    reproduce,
+    train,
+)
 from dualcam.cli.runtime import tune_process
 from dualcam.errors import DualcamError
 
@@ -26,7 +39,7 @@ app = App(
     help_epilogue="Settings: --config FILE.yaml or ./dualcam.yaml, then DUALCAM_* variables, then flags.",
 )
 app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False  # `run` answers it, with the way on
-for module in (demo, explain, annotate, train, evaluate, ablate, figure, diagnose, describe, card, data):
+for module in (demo, explain, annotate, train, evaluate, ablate, figure, diagnose, reproduce, describe, card, data):
     app.command(module.COMMAND)
 
 

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 
 import yaml
 
-from dualcam.errors import ChoiceError
+from dualcam.errors import ChoiceError, check_choice
 
 FOLDER = Path(__file__).parent / "recipes"
+SMALL = Path(__file__).parent / "small"
 Part = TypeVar("Part")
 
 
@@ -22,9 +23,10 @@ Part = TypeVar("Part")
 class ClassifierRecipe:
     """Stage one: SGD with Nesterov momentum; ``head_lr_factor`` times the rate for layers without pretrained weights.
 
-    The rate falls to a tenth every ``lr_step`` epochs.
+    ``part``: "all", or the last layer alone ("head"). The rate falls to a tenth every ``lr_step`` epochs.
     """
 
+    part: str
     lr: float
     head_lr_factor: float
     epochs: int
@@ -58,7 +60,7 @@ class Recipe:
     """How one backbone is trained and judged on one dataset.
 
     ``methods`` share the branch. ``model`` is a name for `dualcam.wrap`; ``classifier`` is None where its pretrained
-    weights classify as they are.
+    weights classify as they are; ``train`` names another dataset to train on.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Recipe:
     classifier: ClassifierRecipe | None
     branch: BranchRecipe
     evaluation: EvaluationRecipe
+    train: str | None = None
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -77,7 +80,8 @@ def read_recipe(path: Path) -> Recipe:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ChoiceError(f"{path} is no recipe: {error}") from error
-    content = _checked(path, "the recipe", content, {field.name for field in fields(Recipe)} - {"name"})
+    known = {field.name for field in fields(Recipe)} - {"name", "train"}
+    content = _checked(path, "the recipe", content, known, optional=frozenset({"train"}))
     stage = content["classifier"]
     return Recipe(
         name=path.stem,
@@ -88,13 +92,14 @@ def read_recipe(path: Path) -> Recipe:
         classifier=None if stage is None else _part(path, "classifier", stage, ClassifierRecipe),
         branch=_part(path, "branch", content["branch"], BranchRecipe),
         evaluation=_part(path, "evaluation", content["evaluation"], EvaluationRecipe),
+        train=content.get("train"),
     )
 
 
 @cache
-def recipes() -> MappingProxyType[str, Recipe]:
-    """Return the recipes that come with dualcam, by name."""
-    return MappingProxyType({path.stem: read_recipe(path) for path in sorted(FOLDER.glob("*.yaml"))})
+def recipes(folder: Path = FOLDER) -> MappingProxyType[str, Recipe]:
+    """Return the recipes in ``folder`` by name: the paper's, or those of `SMALL`, which a laptop can run."""
+    return MappingProxyType({path.stem: read_recipe(path) for path in sorted(folder.glob("*.yaml"))})
 
 
 def choose(only: tuple[str, ...], candidates: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
@@ -122,6 +127,9 @@ def _part(path: Path, name: str, content: Any, kind: type[Part]) -> Part:
     known = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
     content = _checked(path, name, content, set(known))
     for field, value in content.items():
+        if known[field] is str:
+            check_choice(f"{path}: {name}.{field}", value, ("all", "head"))
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise ChoiceError(f"{path}: {name}.{field} is {value!r}; expected a number that is not negative")
         if known[field] is int and value != int(value):
@@ -129,10 +137,12 @@ def _part(path: Path, name: str, content: Any, kind: type[Part]) -> Part:
     return kind(**content)
 
 
-def _checked(path: Path, name: str, content: Any, known: set[str]) -> dict[str, Any]:
+def _checked(
+    path: Path, name: str, content: Any, known: set[str], *, optional: frozenset[str] = frozenset()
+) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ChoiceError(f"{path}: {name} is {type(content).__name__}; expected fields {', '.join(sorted(known))}")
-    for problem, names in (("lacks", known - content.keys()), ("does not know", content.keys() - known)):
+    for problem, names in (("lacks", known - content.keys()), ("does not know", content.keys() - known - optional)):
         if names:
             raise ChoiceError(f"{path}: {name} {problem} {', '.join(sorted(map(str, names)))}")
     return content

@@ -1,0 +1,155 @@
+"""Published and measured figures side by side."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from dualcam.errors import CheckpointError
+from dualcam.files import write_json, write_whole
+from dualcam.metrics.bootstrap import Interval
+from dualcam.reproduce.plan import Place
+from dualcam.reproduce.published import Pair, caveat, published
+from dualcam.reproduce.recipe import Recipe
+
+TOP1 = "Top-1 Cls"
+USUAL = (TOP1, "Average Drop", "Increase in Confidence", "Top-1 Loc", "GT-known Loc", "MaxBoxAccV2", "PxAP")
+"""Metrics of a table that nobody has published, as far as they were measured."""
+HEADER = ("dataset", "backbone", "method", "metric", "base", "dual branch", "difference", "n", "published", "less it")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric of one method, in percent.
+
+    ``base`` is the method on the softmax branch (signed), ``dual`` its positive evidence on the sigmoid branch,
+    ``difference`` dual less base on the same photos. ``others`` are baselines that need no training, by name.
+    ``published`` is None where there is no such figure.
+    """
+
+    dataset: str
+    backbone: str
+    method: str
+    metric: str
+    base: Interval
+    dual: Interval
+    difference: Interval | None
+    others: dict[str, float]
+    published: Pair | None
+
+
+def read_lines(recipe: Recipe, place: Place, table: str) -> list[Line]:
+    """Return the lines of ``recipe`` in ``table``, of the results on disk; raises `CheckpointError`."""
+    lines = []
+    for method in recipe.methods:
+        known = published(table, recipe.dataset, recipe.backbone, method)
+        results = _read(place.results(recipe, method) / "results.json")
+        own = place.results(recipe, method, own_scorer=True) / "results.json"
+        own_results = _read(own) if own.is_file() else None
+        wanted = tuple(known) or tuple(name for name in USUAL if _has(results, name))
+        for metric in wanted:
+            line = _line(recipe, method, metric, results, known.get(metric))
+            lines.append(line if own_results is None else _own_scorer(line, own_results))
+    return lines
+
+
+def write_tables(folder: Path, name: str, lines: Sequence[Line], notes: str) -> list[Path]:
+    """Write ``name``.json, .csv and .md into ``folder``, each whole or not at all; return their paths."""
+    paths = [folder / f"{name}.{ending}" for ending in ("json", "csv", "md")]
+    write_json(paths[0], {"notes": notes, "caveat": caveat(), "lines": [asdict(line) for line in lines]})
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(HEADER)
+    writer.writerows(cells(line) for line in lines)
+    rows = [list(HEADER), ["---"] * 3 + ["---:"] * (len(HEADER) - 3), *map(cells, lines)]
+    body = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    for path, text in zip(paths[1:], (stream.getvalue(), f"{body}\n\n{notes}\n"), strict=True):
+        with write_whole(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return paths
+
+
+def as_rich(lines: Sequence[Line], title: str, notes: str) -> Table:
+    """Return the table for the terminal."""
+    table = Table(title=title, caption=notes, title_justify="left", caption_justify="left")
+    for place, column in enumerate(HEADER):
+        table.add_column(column, justify="left" if place < 4 else "right")
+    last = None
+    for line in lines:
+        row = (line.dataset, line.backbone, line.method)
+        if last not in {None, row}:
+            table.add_section()
+        table.add_row(*cells(line))
+        last = row
+    return table
+
+
+def cells(line: Line) -> list[str]:
+    """Return a line as text, in the order of `HEADER`."""
+    gap = line.difference
+    told = "" if gap is None else f"{gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]"
+    pair = line.published
+    against = ["", ""]
+    if pair is not None:
+        against = [
+            f"{pair.base:.2f} -> {pair.dual:.2f}",
+            f"{line.base.mean - pair.base:+.2f} -> {line.dual.mean - pair.dual:+.2f}",
+        ]
+    return [
+        *(line.dataset, line.backbone, line.method, line.metric),
+        *(f"{line.base.mean:.2f}", f"{line.dual.mean:.2f}", told, str(line.dual.n), *against),
+    ]
+
+
+def _line(recipe: Recipe, method: str, metric: str, results: dict[str, Any], pair: Pair | None) -> Line:
+    row = (recipe.dataset, recipe.backbone, method, metric)
+    if metric == TOP1:
+        value = Interval(**results["top1"])
+        return Line(*row, value, value, Interval(0.0, 0.0, 0.0, value.n), {}, pair)
+    base, dual = (_cell(results, *kind)["metrics"][metric] for kind in (("softmax", "signed"), ("sigmoid", "positive")))
+    others = {
+        name: float(_cell(results, *kind)["metrics"][metric]["value"]["mean"])
+        for name, kind in (("clamp alone", ("softmax", "positive")), ("centered", ("softmax-centered", "signed")))
+    }
+    center = (results.get("center_box") or {}).get(metric)
+    if center is not None:
+        others["centre box"] = float(center["mean"])
+    gap = dual["over_plain"]
+    difference = Interval(0.0, 0.0, 0.0, dual["value"]["n"]) if gap is None else Interval(**gap)
+    return Line(*row, Interval(**base["value"]), Interval(**dual["value"]), difference, others, pair)
+
+
+def _own_scorer(line: Line, results: dict[str, Any]) -> Line:
+    """Return ``line`` with the dual branch's figure as the sigmoid branch scored it: no difference can be paired."""
+    value = _cell(results, "sigmoid", "positive")["metrics"].get(f"{line.metric} (sigmoid)")
+    if value is None:
+        return line
+    dual = Interval(**value["value"])
+    return Line(
+        line.dataset, line.backbone, line.method, line.metric, line.base, dual, None, line.others, line.published
+    )
+
+
+def _has(results: dict[str, Any], metric: str) -> bool:
+    return metric == TOP1 or metric in _cell(results, "sigmoid", "positive")["metrics"]
+
+
+def _cell(results: dict[str, Any], branch: str, sign: str) -> dict[str, Any]:
+    """Return the cell of a branch and sign, or the one that stands for it by law."""
+    for cell in results["cells"]:
+        members = [cell, *cell["same"]]
+        if any((member["branch"], member["sign"]) == (branch, sign) for member in members):
+            return dict(cell)
+    raise CheckpointError(f"the results lack the cell {branch} {sign}; evaluate again")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is no result of `dualcam evaluate` ({error})") from error

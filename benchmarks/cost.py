@@ -66,7 +66,7 @@ def calls(model: DualBranch) -> dict[str, tuple[Callable[[], Any], int]]:
     images = torch.randn(BATCH, 3, *model.preprocessing.size)
     head = clone_head(model).eval().requires_grad_(True)
     with torch.no_grad():
-        features = torch.cat([head.reduce(model.activations(images))] * (STEP_ROWS // BATCH))
+        features = torch.cat([model.training_inputs(head, images)] * (STEP_ROWS // BATCH))
     labels = torch.arange(STEP_ROWS)
 
     def forward() -> None:

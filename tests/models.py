@@ -46,11 +46,21 @@ class Tiny(nn.Module):
                 nn.Linear(7, CLASSES),
             ],
         }
+        heads["tail"] = heads["pooled-linear"][2:]  # no new one: it would move what is drawn after it
+        self.query = nn.Parameter(torch.randn(CHANNELS)) if kind == "tail" else None
         self.head = nn.Sequential(*heads[kind])
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(images))
+        logits: Tensor = self.head(self.attended(self.features(images)))
         return logits
+
+    def attended(self, features: Tensor) -> Tensor:
+        """Pool by attention over cells, by no module: nothing that a chain could be made of; other kinds do not."""
+        if self.query is None:
+            return features
+        cells = features.flatten(2)
+        attention = (cells * self.query.unsqueeze(1)).sum(1, keepdim=True).softmax(2)
+        return (cells * attention).sum(2)
 
 
 def tiny(
@@ -74,6 +84,12 @@ def wrapped(kind: HeadKind, activation: type[nn.Module] = nn.ReLU, **options: An
         for parameter in model.sigmoid_head.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator).to(parameter), alpha=0.3)
     return model
+
+
+def head_input(model: DualBranch, activations: Tensor) -> Tensor:
+    """Return what the heads of a wrapped tiny model read, with its graph: ``activations``, or what a tail makes."""
+    assert isinstance(model.classifier, Tiny)
+    return model.classifier.attended(activations)
 
 
 def images(batch: int = 2, dtype: torch.dtype = torch.float64, seed: int = 3) -> Tensor:

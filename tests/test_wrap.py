@@ -407,24 +407,32 @@ def test_an_unknown_layer_names_near_ones(given: str, near: str) -> None:
         dualcam.wrap(tiny("mlp"), layer=given, preprocessing=PREPROCESSING)
 
 
-def test_the_last_activation_of_a_residual_net_and_a_layer_inside_it() -> None:
+@pytest.mark.parametrize("layer", [None, "block1", "stem"])
+def test_any_layer_of_a_residual_net_written_with_functions(layer: str | None) -> None:
+    """Nothing here is a chain of modules; the tail is the model's own, and its gradient is autograd's."""
     torch.manual_seed(0)
     classifier = Residual().double().eval()
-    with pytest.raises(StructureNotFound, match=r"block1.*not a plain chain.*choose a later layer.*pass head="):
-        dualcam.wrap(classifier, layer="block1", preprocessing=PREPROCESSING)
-    with pytest.raises(StructureNotFound, match=r"pass layer=.*block2.*head="):
-        dualcam.wrap(classifier, preprocessing=PREPROCESSING)
+    model = dualcam.wrap(classifier, layer=layer, preprocessing=PREPROCESSING)
+    assert (model.softmax_head.kind, model.anatomy.layer) == ("tail", layer or "block2")
+    (explanation,) = model.explain(images(1), 2, method="layer-cam", sign="signed")
+    kept: list[Tensor] = []
+    handle = classifier.get_submodule(model.anatomy.layer).register_forward_hook(lambda *call: kept.append(call[2]))
+    logits = classifier(images(1))
+    handle.remove()
+    (gradient,) = torch.autograd.grad(logits[0, 2], kept[0])
+    torch.testing.assert_close(explanation.raw[0], (gradient * kept[0]).sum(1)[0].detach(), rtol=1e-8, atol=1e-12)
 
 
 @pytest.mark.parametrize("layer", ["layer4.0.conv1", "layer3", "layer4.1.conv2"])
 def test_a_layer_deep_inside_a_known_residual_net(layer: str) -> None:
-    """Additions in place look like a chain; the proof refuses them, and a head given by hand is taken."""
+    """Additions in place look like a chain; the proof refuses them, and the tail is taken, or a head given by hand."""
     torch.manual_seed(0)
     classifier = torchvision.models.resnet18(weights=None).eval()
-    with pytest.raises(StructureNotFound, match=rf"after layer '{layer}'.*does not reproduce.*head="):
-        dualcam.wrap(classifier, layer=layer)
+    tailed = dualcam.wrap(classifier, layer=layer)
+    assert tailed.softmax_head.kind == "tail"
+    assert tailed.softmax_head.last_layer() is classifier.get_submodule("fc")
     if layer == "layer3":
-        tail = nn.Sequential(classifier.layer4, classifier.avgpool, nn.Flatten(), classifier.fc)
+        tail = nn.Sequential(classifier.layer4, classifier.avgpool, nn.Flatten(), classifier.get_submodule("fc"))
         model = dualcam.wrap(classifier, layer=layer, head=tail)
         assert (model.softmax_head.kind, model.anatomy.grid) == ("mlp", (14, 14))
         pixels = torch.randn(1, 3, 224, 224)
@@ -432,6 +440,7 @@ def test_a_layer_deep_inside_a_known_residual_net(layer: str) -> None:
             assert torch.equal(model(pixels).sigmoid, classifier(pixels))
         (explanation,) = model.explain(pixels)
         assert explanation.raw.shape == (1, 14, 14)
+        torch.testing.assert_close(tailed.explain(pixels)[0].raw, explanation.raw, rtol=1e-3, atol=1e-6)
 
 
 class PixelMlp(nn.Module):

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,78 +10,99 @@ import torch
 from torch import Tensor, nn
 
 from dualcam import families
-from dualcam.capture import Recording, first_tensor, recorded, tapped
+from dualcam.adapter import Adapter
+from dualcam.capture import Recording, recorded, tapped
+from dualcam.cells import Cells, cells_of, find_order, fits, lies_in_place
 from dualcam.errors import StructureNotFound
 from dualcam.guards import evaluating
 from dualcam.heads import GLUE, Head
-from dualcam.types import HeadKind, Layout
+from dualcam.tail import Tail
+from dualcam.types import HeadKind, Layout, Tapped
 
 TOLERANCE = 1e-4
+MOST_CELLS_HAVE_GRADIENT = 0.8
 
 
 @dataclass(frozen=True)
 class Anatomy:
     """The parts of a classifier.
 
-    ``layer`` is the module path whose output, brought to NCHW and through ``post`` (a functional activation the
-    model applies to it, or None), is F. ``head`` maps F to logits and shares its modules with the classifier.
+    ``layer`` is the module path whose output, brought to a grid by ``cells`` and through ``post`` (a functional
+    activation the model applies to it, or None), is F. ``head`` maps F to logits and shares its modules with the
+    classifier; where it is of kind "tail" it maps the inputs of the modules ``readers``, the last layers, instead.
     ``nonnegative`` says whether F >= 0, so that a positive weight means positive evidence. ``can_stop_early`` says
     whether F is complete when the layer returns: an in-place activation after it (DenseNet's) is lost otherwise.
     """
 
     layer: str
-    layout: Layout
+    cells: Cells
     post: str | None
     head: Head
     channels: int
-    grid: tuple[int, int]
     nonnegative: bool
     can_stop_early: bool = False
+    readers: tuple[str, ...] = ()
 
-    def to_activations(self, output: Tensor) -> Tensor:
-        """Return F [B, D, h, w] of the tapped layer's output."""
-        if self.layout == "NHWC":
-            output = output.permute(0, 3, 1, 2)
-        return GLUE[self.post](output) if self.post else output
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Cells (h, w) of an input of the size that the model was wrapped for."""
+        return self.cells.grid
+
+    @property
+    def layout(self) -> Layout:
+        """The axes of the tapped layer's output."""
+        return self.cells.layout
+
+    def to_activations(self, output: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return F [B, D, h, w] of the tapped layer's output for an input of ``size`` (H, W)."""
+        activations = self.cells.take(output, size)
+        return GLUE[self.post](activations) if self.post else activations
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A recorded forward on noise: what the family finders read."""
+    """A recorded forward on noise, and what was asked for: what the family finders read."""
 
+    model: nn.Module
+    adapter: Adapter
+    image: Tensor
     recording: Recording
     logits: Tensor
+    layout: Layout | None = None
+    grid: tuple[int, int] | None = None
 
     @property
     def classes(self) -> int:
         """Number of classes C."""
         return self.logits.shape[1]
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input."""
+        return self.image.shape[-2], self.image.shape[-1]
+
+    def cells_of(self, output: Tensor) -> Cells | None:
+        """Return where cells lie in ``output``, or None; grids of feature maps seen in the forward help with tokens."""
+        maps = [call.output.shape[2:] for call in reversed(self.recording.calls) if call.output.dim() == 4]
+        known = [(shape[0], shape[1]) for shape in dict.fromkeys(maps) if fits(shape[0], shape[1], self.size)]
+        return cells_of(output.shape, self.size, layout=self.layout, grid=self.grid, known=known)
+
 
 @dataclass(frozen=True)
 class Found:
-    """What a family finder proposes: the tapped layer's path, its output, and the chain of steps to the logits."""
+    """What a family finder proposes.
+
+    The tapped layer's path, its output, where its cells lie, and the chain of steps to the logits: from F, or, with
+    ``readers`` (the last layers' paths), from those layers' inputs ``features``.
+    """
 
     layer: str
     output: Tensor
-    layout: Layout
+    cells: Cells
     post: str | None
     steps: tuple[nn.Module | str, ...]
-
-
-def scores_of(output: Any) -> Tensor:
-    """Return the logits in a model's output: a tensor, ``.logits``, ``["logits"]``, or the first tensor inside."""
-    if isinstance(output, Tensor):
-        return output
-    logits = getattr(output, "logits", None)
-    if logits is None and isinstance(output, dict):
-        logits = output.get("logits")
-    found = logits if isinstance(logits, Tensor) else first_tensor(output)
-    if found is None:
-        raise StructureNotFound(
-            f"the model returned {type(output).__name__}; expected logits [B, C] or an output with .logits"
-        )
-    return found
+    readers: tuple[str, ...] = ()
+    features: Tensor | None = None
 
 
 def probe_input(model: nn.Module, size: tuple[int, int]) -> Tensor:
@@ -97,7 +119,9 @@ def examine(
     layer: str | None = None,
     head: nn.Module | None = None,
     layout: Layout | None = None,
+    grid: tuple[int, int] | None = None,
     nonnegative: bool | None = None,
+    adapter: Adapter | None = None,
 ) -> Anatomy:
     """Find the anatomy of ``model`` with a forward on noise of ``size`` (h, w), or take the parts given by hand.
 
@@ -106,15 +130,10 @@ def examine(
     """
     check_layer(model, layer)
     with torch.inference_mode(mode=False), torch.no_grad(), evaluating(model):
-        image = probe_input(model, size)
+        probe = _probed(model, probe_input(model, size), adapter or Adapter(), layout, grid)
         if head is not None:
-            found, logits = _given(model, image, layer, head, layout)
-        else:
-            found, logits = _searched(model, image, layer)
-        if layout is not None:
-            found = replace(found, layout=layout)
-        anatomy = _proven(found, logits, nonnegative)
-        return replace(anatomy, can_stop_early=_can_stop_early(model, image, found))
+            return _proven(probe, _given(probe, layer, head), nonnegative)
+        return _searched(probe, layer, nonnegative)
 
 
 def check_layer(model: nn.Module, layer: str | None) -> None:
@@ -135,62 +154,138 @@ def finders() -> list[Any]:
     return sorted(modules, key=lambda module: int(module.PRIORITY))
 
 
-def _searched(model: nn.Module, image: Tensor, layer: str | None) -> tuple[Found, Tensor]:
+def _probed(
+    model: nn.Module, image: Tensor, adapter: Adapter, layout: Layout | None, grid: tuple[int, int] | None
+) -> Probe:
     with recorded(model) as recording:
         try:
-            logits = scores_of(model(image))
+            logits = adapter.logits(model, image)
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
             raise StructureNotFound(
                 f"the model does not take images of shape {tuple(image.shape)} ({error}); "
                 f"pass preprocessing=Preprocessing(size=(height, width), ...) with the size it was made for"
             ) from error
-    if logits.dim() != 2:
-        raise StructureNotFound(f"expected logits of shape [B, C], the model returned {tuple(logits.shape)}")
-    probe = Probe(recording, logits)
+    return Probe(model, adapter, image, recording, logits, layout, grid)
+
+
+def _searched(probe: Probe, layer: str | None, nonnegative: bool | None) -> Anatomy:
+    """Return the first finder's proposal that is proven; the first refusal tells what is wrong where none is."""
+    refusal: StructureNotFound | None = None
     for module in finders():
         found: Found | None = module.find(probe, layer)
-        if found is not None:
-            return found, logits
-    raise StructureNotFound(_not_found_message(probe, layer))
+        if found is None:
+            continue
+        try:
+            return _proven(probe, found, nonnegative)
+        except StructureNotFound as error:
+            refusal = refusal or error
+    raise refusal or StructureNotFound(_not_found_message(probe, layer))
 
 
-def _given(
-    model: nn.Module, image: Tensor, layer: str | None, head: nn.Module, layout: Layout | None
-) -> tuple[Found, Tensor]:
+def _given(probe: Probe, layer: str | None, head: nn.Module) -> Found:
     if layer is None:
         raise StructureNotFound("head= was given without layer=; name the module whose output the head reads")
-    with tapped(model.get_submodule(layer)) as tap:
-        logits = scores_of(model(image))
-    if tap.value is None or tap.value.dim() != 4:
-        came = "nothing" if tap.value is None else str(tuple(tap.value.shape))
+    output = next((call.output for call in reversed(probe.recording.calls) if call.path == layer), None)
+    cells = None if output is None else probe.cells_of(output)
+    if output is not None and output.dim() == 4 and cells is None:  # the head's logits are the proof
+        shape = output.shape
+        nhwc = probe.layout == "NHWC"
+        cells = Cells("NHWC" if nhwc else "NCHW", (shape[1], shape[2]) if nhwc else (shape[2], shape[3]), probe.size)
+    if output is None or cells is None:
+        came = "nothing" if output is None else str(tuple(output.shape))
         raise StructureNotFound(f"layer={layer!r} gave {came}; expected spatial activations of shape [B, D, h, w]")
-    return Found(layer, tap.value, layout or "NCHW", None, (head,)), logits
+    return Found(layer, output, cells, None, (head,))
 
 
-def _proven(found: Found, logits: Tensor, nonnegative: bool | None) -> Anatomy:
-    classes = logits.shape[1]
-    head = Head(found.steps, "mlp", classes)
-    draft = Anatomy(found.layer, found.layout, found.post, head, 0, (0, 0), nonnegative=False)
-    activations = draft.to_activations(found.output)
+def _proven(probe: Probe, found: Found, nonnegative: bool | None) -> Anatomy:
+    is_tail = bool(found.readers)
+    head = Head(found.steps, "tail" if is_tail else "mlp", probe.classes)
+    draft = Anatomy(found.layer, found.cells, found.post, head, 0, nonnegative=False, readers=found.readers)
+    if found.cells.layout == "tokens":
+        draft = _in_place(probe, draft)
+    activations = draft.to_activations(found.output, probe.size)
+    inputs = found.features if is_tail else activations
+    assert inputs is not None
     with evaluating(head):
-        again = head(activations)
-        if again.shape != logits.shape or not _close(again, logits):
+        again = head(inputs)
+        if again.shape != probe.logits.shape or not _close(again, probe.logits):
             raise StructureNotFound(
                 f"the part after layer {found.layer!r} ({head.describe_steps()}) does not reproduce the model's "
                 f"logits; pass layer= and head= by hand"
             )
-        head.kind = _kind(found.steps, head, activations)
+        if is_tail:
+            _prove_tail(probe, draft)
+        else:
+            head.kind = _kind(found.steps, head, activations)
     return replace(
         draft,
         channels=activations.shape[1],
-        grid=(activations.shape[2], activations.shape[3]),
         nonnegative=bool((activations >= 0).all()) if nonnegative is None else nonnegative,
+        can_stop_early=_can_stop_early(probe, found),
     )
 
 
-def _can_stop_early(model: nn.Module, image: Tensor, found: Found) -> bool:
-    with tapped(model.get_submodule(found.layer), skip_tail=True) as tap:
-        model(image)
+def _prove_tail(probe: Probe, draft: Anatomy) -> None:
+    """Open the layer as an explanation does: the logits must be the model's, bit for bit, and gradients arrive."""
+    layers = [probe.model.get_submodule(path) for path in (draft.layer, *draft.readers)]
+    tail = Tail(lambda images: probe.adapter.logits(probe.model, images), layers[0], draft.cells, tuple(layers[1:]))
+    opened = tail.tap(probe.image)
+    if not torch.equal(opened.logits, probe.logits):
+        raise StructureNotFound(f"taking the output of layer {draft.layer!r} apart changes the model's logits")
+    share = gradient_share(opened)
+    if share < MOST_CELLS_HAVE_GRADIENT:
+        raise StructureNotFound(
+            f"the logits depend on {100 * share:.0f} % of the cells of layer {draft.layer!r} only; choose an earlier "
+            f"layer, before the last one that mixes cells"
+        )
+
+
+def gradient_share(tapped: Tapped) -> float:
+    """Return the share [0, 1] of cells by which the features have a gradient that is not zero."""
+    features, leaf = tapped.features, tapped.leaf
+    if not features.requires_grad or leaf is None:
+        return 0.0
+    noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(2)).to(features)
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad((features * noise).sum(), leaf, allow_unused=True)
+    return 0.0 if gradient is None else float((gradient != 0).any(1).float().mean())
+
+
+def _in_place(probe: Probe, draft: Anatomy) -> Anatomy:
+    """Return ``draft`` with cells whose tokens were seen to lie where the image was changed; raises otherwise.
+
+    Where every token answers to every change alike, nothing is seen, and they count as lying row by row.
+    """
+
+    def reader(cells: Cells) -> Callable[[Tensor], Tensor]:
+        def activations(images: Tensor) -> Tensor:
+            with tapped(probe.model.get_submodule(draft.layer), skip_tail=True) as tap:
+                probe.adapter.logits(probe.model, images)
+            assert tap.value is not None
+            return cells.take(tap.value, probe.size)
+
+        return activations
+
+    cells = draft.cells
+    if lies_in_place(reader(cells), probe.image) is not False:
+        return draft
+    turned = replace(cells, leading=0, trailing=cells.leading)
+    if cells.leading and lies_in_place(reader(turned), probe.image):
+        return replace(draft, cells=turned)
+    order = find_order(reader(cells), probe.image)
+    if order is not None:
+        ordered = replace(cells, order=order)
+        if lies_in_place(reader(ordered), probe.image):
+            return replace(draft, cells=ordered)
+    raise StructureNotFound(
+        f"the tokens of layer {draft.layer!r} do not lie on a grid of {cells.grid[0]} x {cells.grid[1]} cells; pass "
+        f"grid=(height, width), or layer= with another layer"
+    )
+
+
+def _can_stop_early(probe: Probe, found: Found) -> bool:
+    with tapped(probe.model.get_submodule(found.layer), skip_tail=True) as tap:
+        probe.adapter.logits(probe.model, probe.image)
     return tap.value is not None and torch.equal(tap.value, found.output)
 
 

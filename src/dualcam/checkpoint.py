@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dualcam import sources
+from dualcam.adapter import Adapter
 from dualcam.anatomy import examine
 from dualcam.data.preprocessing import Preprocessing
 from dualcam.errors import CheckpointError, ModelError, WeightsMismatch
@@ -62,7 +63,12 @@ def save(
         "format": FORMAT,
         "source": model.source,
         "backbone": fingerprint(model.classifier),
-        "anatomy": {"layer": anatomy.layer, "layout": anatomy.layout, "nonnegative": anatomy.nonnegative},
+        "anatomy": {
+            "layer": anatomy.layer,
+            "layout": anatomy.layout,
+            "grid": list(anatomy.grid),
+            "nonnegative": anatomy.nonnegative,
+        },
         "head": {
             "kind": model.softmax_head.kind,
             "classes": model.classes,
@@ -78,11 +84,17 @@ def save(
     write_json(folder / MANIFEST, manifest)
 
 
-def load(directory: Path, options: LoadOptions | None = None, *, backbone: nn.Module | None = None) -> DualBranch:
+def load(
+    directory: Path,
+    options: LoadOptions | None = None,
+    *,
+    backbone: nn.Module | None = None,
+    adapter: Adapter | None = None,
+) -> DualBranch:
     """Load a checkpoint directory; raises `CheckpointError` and `WeightsMismatch`.
 
     ``backbone`` is the classifier where the branch was trained for a module in memory, which has no name to be found
-    by; it may also stand in for a named one.
+    by; it may also stand in for a named one. ``adapter`` is how it is called, where that is not with images alone.
     """
     folder = directory.expanduser()
     manifest = read_manifest(folder)
@@ -94,7 +106,15 @@ def load(directory: Path, options: LoadOptions | None = None, *, backbone: nn.Mo
         )
     parts = manifest["anatomy"]
     preprocessing = Preprocessing.from_json(manifest["preprocessing"])
-    anatomy = examine(classifier.module, preprocessing.size, layer=parts["layer"], nonnegative=parts["nonnegative"])
+    grid = parts.get("grid")
+    anatomy = examine(
+        classifier.module,
+        preprocessing.size,
+        layer=parts["layer"],
+        grid=(grid[0], grid[1]) if grid else None,
+        nonnegative=parts["nonnegative"],
+        adapter=adapter,
+    )
     names = manifest["class_names"]
     fitted = None
     if manifest["head"]["fitted"]:
@@ -109,6 +129,7 @@ def load(directory: Path, options: LoadOptions | None = None, *, backbone: nn.Mo
         source=manifest["source"],
         fitted_head=fitted,
         outputs=manifest["head"].get("outputs", "softmax"),  # checkpoints of 0.1.0 do not say
+        adapter=adapter,
     )
     _load_head(model.sigmoid_head, folder, "branch.safetensors", manifest)
     model.training_record = manifest["training"]

@@ -11,6 +11,7 @@ LAWS = {
     "pooled-conv": "as a pooled linear head (a 1x1 convolution, then the mean over cells)",
     "norm-linear": "a norm stands between pooling and linear layer: no class rows, no completeness; gradient methods",
     "mlp": "not linear in the activations: no class rows, no completeness; gradient methods",
+    "tail": "the last layer alone is cloned, the tail before it is frozen and shared: no class rows; gradient methods",
 }
 
 
@@ -48,11 +49,14 @@ def describe(model: DualBranch) -> str:
     if record is not None:
         state = f"trained: {record.get('summary', 'no summary')}"
     sign = "F >= 0" if anatomy.nonnegative else "F can be negative: `positive` clamps contributions, cell by cell"
+    cells = anatomy.cells
+    extra = f" beside {cells.leading + cells.trailing} others" if cells.leading + cells.trailing else ""
+    reads = f", reads the input of {' and '.join(anatomy.readers)}" if head.reads_features else ""
     rows = {
         "model": f"{model.source or type(model.classifier).__name__}, {model.classes} classes{names}",
         "activations": f"{anatomy.layer}{f' + {anatomy.post}' if anatomy.post else ''}: {anatomy.channels} channels, "
-        f"{anatomy.grid[0]} x {anatomy.grid[1]} cells, {anatomy.layout}, {sign}",
-        "head": f"{head.kind}: {head.describe_steps()}{' (fitted)' if model.fitted_head is not None else ''}",
+        f"{anatomy.grid[0]} x {anatomy.grid[1]} cells, {anatomy.layout}{extra}, {sign}",
+        "head": f"{head.kind}: {head.describe_steps()}{reads}{' (fitted)' if model.fitted_head is not None else ''}",
         "laws": LAWS[head.kind],
         "methods": ", ".join(method.name for method in applicable(head)),
         "probabilities": "a softmax over the classes" if model.outputs == "softmax" else "a sigmoid for each label",

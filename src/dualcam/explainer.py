@@ -33,7 +33,7 @@ from dualcam.targets import (
     to_probabilities,
 )
 from dualcam.tuning import DEFAULTS, Tuning, check_read, make_tuning
-from dualcam.types import Branch, BranchLogits, Evidence, Fit, Normalization, Score, Sign
+from dualcam.types import Branch, BranchLogits, Evidence, Fit, Normalization, Score, Sign, Tapped
 
 Images: TypeAlias = "Tensor | Photo | Sequence[Photo]"
 
@@ -134,15 +134,24 @@ def check_options(model: DualBranch, **options: Unpack[ExplainOptions]) -> Setti
 
 @dataclass(frozen=True)
 class Forward:
-    """What one run of the model on a batch leaves: activations [B, D, h, w], the softmax branch's logits [B, C]."""
+    """One run of the model on a batch, which any number of settings read."""
 
     batch: Sequence[Prepared]
-    activations: Tensor
-    logits: Tensor
+    tapped: Tapped
+
+    @property
+    def activations(self) -> Tensor:
+        """F [B, D, h, w], without a graph."""
+        return self.tapped.activations
+
+    @property
+    def logits(self) -> Tensor:
+        """The softmax branch's logits [B, C]."""
+        return self.tapped.logits
 
     def part(self, places: Sequence[int]) -> "Forward":
         """Return what it leaves of the images at ``places``."""
-        return Forward([self.batch[place] for place in places], self.activations[places], self.logits[places])
+        return Forward([self.batch[place] for place in places], self.tapped.part(places))
 
 
 def explain_batch(
@@ -158,8 +167,8 @@ def explain_batch(
 
 def run_model(model: DualBranch, batch: Sequence[Prepared]) -> Forward:
     """Run the backbone once; `explain_forward` makes explanations of the result, for any number of settings."""
-    with evaluating(model), torch.no_grad():
-        return Forward(batch, *model.activations_and_logits(input_images(model, batch)))
+    with evaluating(model):
+        return Forward(batch, model.tap(input_images(model, batch)))
 
 
 def input_images(model: DualBranch, batch: Sequence[Prepared]) -> Tensor:
@@ -178,7 +187,8 @@ def choose_classes(model: DualBranch, forward: Forward, classes: Classes) -> Ten
     if least is None:
         return resolve_classes(classes, forward.logits, model.class_names)
     with torch.no_grad(), evaluating(model.sigmoid_head):
-        probabilities = label_probabilities(model, model.sigmoid_head(forward.activations))
+        inputs = model.sigmoid_head.input_of(forward.tapped)
+        probabilities = label_probabilities(model, model.sigmoid_head(inputs))
     ordered, index = torch.sort(probabilities, dim=1, descending=True, stable=True)
     width = max(1, int((ordered >= least).sum(1).max()))
     kept: Tensor = index[:, :width].masked_fill(ordered[:, :width] < least, -1)
@@ -204,9 +214,10 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
     head = model.head(settings.branch)
     with evaluating(*{head, model.sigmoid_head}):
         with torch.no_grad():  # the sigmoid branch's other logits are nobody's question, and cost what its rows weigh
-            sigmoid_logits = model.sigmoid_head.logits_of(forward.activations, index)
+            sigmoid = model.sigmoid_head
+            sigmoid_logits = sigmoid.logits_of(sigmoid.input_of(forward.tapped), index)
         logits = BranchLogits(forward.logits.gather(1, index), sigmoid_logits)
-        evidence = gather_evidence(head, forward.activations, index, settings.score, settings.tuning)
+        evidence = gather_evidence(head, forward.tapped, index, settings.score, settings.tuning)
     asked = (settings.method, settings.branch, settings.score, settings.tuning)
     evidence = with_probes(evidence, model, forward.batch, index, *asked)
     with torch.no_grad(), _full_precision(forward.activations):
@@ -239,16 +250,18 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
 
 def gather_evidence(
     head: Head,
-    activations: Tensor,
+    tapped: Tapped,
     index: Tensor,
     score: Score,
     tuning: Tuning = DEFAULTS,
 ) -> Evidence:
     """Return activations [B, 1, D, h, w] and the gradients of the explained scores of classes ``index`` [B, K].
 
-    Linear heads give them in closed form, [B, K, D, 1, 1], at no backward pass; the others run the tail again, with
-    the activations detached, so that no gradient enters the backbone or a parameter's ``.grad``.
+    Linear heads give them in closed form, [B, K, D, 1, 1], at no backward pass. Other heads run again, on activations
+    that are detached, so that no gradient enters the backbone or a parameter's ``.grad``; a "tail" head reads the
+    features of the forward, whose graph ends at the activations, so only the tail is walked back.
     """
+    activations = tapped.activations
     if head.is_linear:
         weight = _full(head.rows().weight.detach())
         if score == "logit":
@@ -262,12 +275,17 @@ def gather_evidence(
         cells = activations.shape[2] * activations.shape[3]
         return Evidence(_full(activations).unsqueeze(1), rows / cells, rows)
     with torch.inference_mode(mode=False), torch.enable_grad():
-        leaf = activations.detach().clone().requires_grad_()
-        scores = score_values(_full(head(leaf)), score, tuning).gather(1, index.clone())
+        leaf, inputs = tapped.leaf, head.input_of(tapped)
+        if leaf is None or not head.reads_features:
+            leaf = inputs = activations.detach().clone().requires_grad_()
+        scores = score_values(_full(head(inputs)), score, tuning).gather(1, index.clone())
         last = scores.shape[1] - 1
         gradients = [
-            torch.autograd.grad(scores[:, k].sum(), leaf, retain_graph=k < last)[0] for k in range(scores.shape[1])
+            torch.autograd.grad(scores[:, k].sum(), leaf, retain_graph=k < last or leaf is tapped.leaf)[0]
+            for k in range(scores.shape[1])
         ]
+        if leaf is tapped.leaf and tapped.places is not None:
+            gradients = [gradient[list(tapped.places)] for gradient in gradients]
     return Evidence(_full(activations).unsqueeze(1), _full(torch.stack(gradients, 1)), None)
 
 
@@ -287,10 +305,8 @@ def with_probes(
     head = model.head(branch)
 
     def gradients_at(images: Tensor) -> Tensor:
-        with evaluating(model), torch.no_grad():
-            activations = model.activations(images)
-        with evaluating(head):
-            return gather_evidence(head, activations, index, score, tuning).gradients
+        with evaluating(model):
+            return gather_evidence(head, model.tap_for(head, images), index, score, tuning).gradients
 
     images = input_images(model, batch)
     return replace(

@@ -1,12 +1,13 @@
-"""The head: everything between the activations F [B, D, h, w] and the logits [B, C]."""
+"""The head: a chain from the activations F [B, D, h, w], or from the last layer's inputs, to the logits [B, C]."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dualcam.types import HeadKind
+from dualcam.types import HeadKind, Tapped
 
 LINEAR_KINDS: frozenset[HeadKind] = frozenset({"pooled-linear", "pooled-conv"})
 
@@ -22,6 +23,8 @@ GLUE: dict[str, Callable[[Tensor], Tensor]] = {
     "to NHWC": lambda x: x.permute(0, 2, 3, 1),
     "to NCHW": lambda x: x.permute(0, 3, 1, 2),
     "flatten": lambda x: x.flatten(1),
+    "mean over tokens": lambda x: x.mean(1),
+    "max over tokens": lambda x: x.amax(1),
 }
 ACTIVATIONS = frozenset({"relu", "relu6", "silu", "gelu", "hardswish"})
 
@@ -33,11 +36,35 @@ class Rows(NamedTuple):
     bias: Tensor
 
 
+class SideBySide(nn.Module):
+    """Several last layers, each with its own input, whose outputs are averaged or added: a distilled model's two.
+
+    The inputs lie side by side on the last axis.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], widths: Sequence[int], how: Literal["mean", "sum"]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.widths = list(widths)
+        self.how = how
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits [B, C] of the joined inputs [B, sum of widths]."""
+        parts = torch.split(inputs, self.widths, -1)
+        outputs = torch.stack([layer(part) for layer, part in zip(self.layers, parts, strict=True)])
+        return outputs.mean(0) if self.how == "mean" else outputs.sum(0)
+
+    def extra_repr(self) -> str:
+        """Say how the outputs come together."""
+        return self.how
+
+
 class Head(nn.Module):
-    """A chain of modules and named parameter-free operations (`GLUE`) from activations to logits.
+    """A chain of modules and named parameter-free operations (`GLUE`) to logits.
 
     ``kind`` says which laws hold: for "pooled-linear" and "pooled-conv" the logits are linear in the mean of the
-    activations, so class rows exist, maps have a closed form and are complete.
+    activations, so class rows exist, maps have a closed form and are complete. A head of kind "tail" is the last
+    layer alone: it reads that layer's inputs instead of the activations, and what lies between is the model's own.
     """
 
     def __init__(self, steps: Sequence[nn.Module | str], kind: HeadKind, classes: int) -> None:
@@ -53,17 +80,28 @@ class Head(nn.Module):
         """Build global average pooling followed by ``linear``."""
         return cls(["mean over cells", linear], "pooled-linear", linear.out_features)
 
-    def forward(self, activations: Tensor) -> Tensor:
-        """Return logits [B, C] of ``activations`` [B, D, h, w]."""
-        return self._run(activations, self.plan)
+    @property
+    def reads_features(self) -> bool:
+        """Whether the head reads the last layer's inputs, not the activations."""
+        return self.kind == "tail"
 
-    def logits_of(self, activations: Tensor, index: Tensor) -> Tensor:
+    def input_of(self, tapped: Tapped) -> Tensor:
+        """Return what this head reads of a forward: its activations, or its features, with their graph."""
+        if not self.reads_features:
+            return tapped.activations
+        return tapped.features if tapped.places is None else tapped.features[list(tapped.places)]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits [B, C] of `input_of`: activations [B, D, h, w], or the last layer's inputs."""
+        return self._run(inputs, self.plan)
+
+    def logits_of(self, inputs: Tensor, index: Tensor) -> Tensor:
         """Return the logits [B, K] of the classes ``index`` [B, K] alone; linear heads read just those rows."""
         if not self.is_linear:
-            logits: Tensor = self(activations)
+            logits: Tensor = self(inputs)
             return logits.gather(1, index)
         rows = self.rows()
-        pooled = activations.mean((2, 3)).to(rows.weight.dtype)
+        pooled = inputs.mean((2, 3)).to(rows.weight.dtype)
         return (rows.weight[index] @ pooled.unsqueeze(2)).squeeze(2) + rows.bias[index]
 
     @property
@@ -71,14 +109,14 @@ class Head(nn.Module):
         """Whether logits are linear in the mean activations."""
         return self.kind in LINEAR_KINDS
 
-    def reduce(self, activations: Tensor) -> Tensor:
-        """Return what training needs of ``activations``: the result of the leading parameter-free steps.
+    def reduce(self, inputs: Tensor) -> Tensor:
+        """Return what training needs of `input_of`: the result of the leading parameter-free steps.
 
         Linear heads need the mean over cells [B, D] only; others what their first parameters see.
         """
         if self.is_linear:
-            return activations.mean((2, 3))
-        return self._run(activations, self.plan[: self._first_trainable()])
+            return inputs.mean((2, 3))
+        return self._run(inputs, self.plan[: self._first_trainable()])
 
     def classify(self, reduced: Tensor) -> Tensor:
         """Return logits [B, C] of what `reduce` returned."""

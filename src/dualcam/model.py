@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from dualcam.anatomy import Anatomy, scores_of
+from dualcam.adapter import Adapter
+from dualcam.anatomy import Anatomy
 from dualcam.capture import tapped
 from dualcam.data.preprocessing import Preprocessing
 from dualcam.errors import ModelError, check_choice
 from dualcam.guards import evaluating
 from dualcam.heads import Head
-from dualcam.types import Branch, BranchLogits, Outputs
+from dualcam.tail import Tail
+from dualcam.types import Branch, BranchLogits, Outputs, Tapped
 
 if TYPE_CHECKING:
     from dualcam.acceleration.optimize import Optimization
@@ -41,6 +43,7 @@ class DualBranch(nn.Module):
         source: str | None = None,
         fitted_head: Head | None = None,
         outputs: Outputs = "softmax",
+        adapter: Adapter | None = None,
     ) -> None:
         super().__init__()
         self.classifier = classifier
@@ -50,6 +53,7 @@ class DualBranch(nn.Module):
         self.source = source
         self.fitted_head = fitted_head
         self.outputs: Outputs = outputs
+        self.adapter = adapter or Adapter()
         self.training_record: dict[str, Any] | None = None
         self.optimization: Optimization | None = None
         with torch.inference_mode(mode=False):  # a copy made inside of it could never be differentiated
@@ -86,10 +90,47 @@ class DualBranch(nn.Module):
     def forward(self, images: Tensor) -> BranchLogits:
         """Return both branches' logits [B, C] of preprocessed ``images`` [B, 3, H, W] from one pass.
 
-        The activations are detached before the sigmoid head: no gradient of that branch reaches the backbone.
+        What the sigmoid head reads is detached: no gradient of that branch reaches the backbone.
         """
+        if self.softmax_head.reads_features:
+            logits, features = self.tail().read(images)
+            return BranchLogits(logits, self.sigmoid_head(features.detach()))
         activations, logits = self.activations_and_logits(images)
         return BranchLogits(logits, self.sigmoid_head(activations.detach()))
+
+    def tap(self, images: Tensor) -> Tapped:
+        """Return what one forward leaves for both heads, without a graph but that of a "tail" head's features."""
+        if self.softmax_head.reads_features:
+            return self.tail().tap(images)
+        with torch.no_grad():
+            activations, logits = self.activations_and_logits(images)
+        return Tapped(activations, logits, activations)
+
+    def tap_for(self, head: Head, images: Tensor) -> Tapped:
+        """Return what ``head``'s gradients need of a forward: the logits are left out, where they would cost more."""
+        if head.reads_features:
+            return self.tail().tap(images)
+        with torch.no_grad():
+            activations = self.activations(images)
+        return Tapped(activations, activations.new_empty(len(images), 0), activations)
+
+    def logits_at(self, head: Head, images: Tensor, activations: Tensor) -> Tensor:
+        """Return the logits [B, C] of ``head`` if the tapped layer gave ``activations`` [B, D, h, w] for ``images``.
+
+        A head of kind "tail" runs the model again, with the activations in the layer's place; others read them.
+        """
+        inputs = self.tail().through(images, lambda _: activations)[1] if head.reads_features else activations
+        logits: Tensor = head(inputs)
+        return logits
+
+    def training_inputs(self, head: Head, images: Tensor) -> Tensor:
+        """Return what ``head`` is trained on, [B, ...]; the model is left as soon as that is known."""
+        return head.reduce(self.tail().features(images) if head.reads_features else self.activations(images))
+
+    def tail(self) -> Tail:
+        """Return the part of the wrapped model that a head of kind "tail" leaves to it."""
+        layers = [self.classifier.get_submodule(path) for path in (self.anatomy.layer, *self.anatomy.readers)]
+        return Tail(self._logits, layers[0], self.anatomy.cells, tuple(layers[1:]))
 
     def activations_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return F [B, D, h, w] and the softmax branch's logits [B, C] from one forward of the wrapped model."""
@@ -97,15 +138,15 @@ class DualBranch(nn.Module):
             activations = self.activations(images)
             return activations, self.fitted_head(activations)
         with tapped(self.classifier.get_submodule(self.anatomy.layer)) as tap:
-            logits = scores_of(self.classifier(images))
-        return self._tapped_activations(tap.value), logits
+            logits = self._logits(images)
+        return self._tapped_activations(tap.value, images), logits
 
     def activations(self, images: Tensor) -> Tensor:
         """Return F [B, D, h, w]; the wrapped model runs up to the tapped layer only, where F is complete there."""
         layer = self.classifier.get_submodule(self.anatomy.layer)
         with tapped(layer, skip_tail=self.anatomy.can_stop_early) as tap:
-            self.classifier(images)
-        return self._tapped_activations(tap.value)
+            self._logits(images)
+        return self._tapped_activations(tap.value, images)
 
     def explain(self, images: Any, classes: Any = None, **options: Unpack["ExplainOptions"]) -> list["Explanation"]:
         """Explain ``images``; see `dualcam.explainer.explain` for every option and what comes back."""
@@ -125,10 +166,13 @@ class DualBranch(nn.Module):
 
         save(self, directory)
 
-    def _tapped_activations(self, output: Tensor | None) -> Tensor:
+    def _logits(self, images: Tensor) -> Tensor:
+        return self.adapter.logits(self.classifier, images)
+
+    def _tapped_activations(self, output: Tensor | None, images: Tensor) -> Tensor:
         if output is None:
             raise ModelError(f"the forward did not run layer {self.anatomy.layer!r}; wrap the model again")
-        return self.anatomy.to_activations(output)
+        return self.anatomy.to_activations(output, (images.shape[-2], images.shape[-1]))
 
 
 def clone_head(model: DualBranch, start: str = "clone", *, seed: int = 0) -> Head:

@@ -49,8 +49,9 @@ def make_probes(
         return explained(logits.sigmoid if branch == "sigmoid" else logits.softmax, _comparable(score))
 
     def activation_scores(changed: Tensor) -> Tensor:
-        with torch.no_grad(), evaluating(head):
-            return explained(head(changed.to(model.dtype).flatten(0, 1)), score)
+        owners = images.repeat_interleave(changed.shape[1], 0) if head.reads_features else images
+        with torch.no_grad(), evaluating(model, head):
+            return explained(model.logits_at(head, owners, changed.to(model.dtype).flatten(0, 1)), score)
 
     moments = None
     if "moments" in method.needs:

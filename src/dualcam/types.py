@@ -4,7 +4,7 @@ Axes: B images, K explained classes, C all classes, D feature channels, (h, w) f
 Boxes are XYXY, half-open, in source pixels. Logits are unbounded scores before softmax or sigmoid.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -19,9 +19,9 @@ Normalization = Literal["max", "minmax", "ivr"]
 Score = Literal["logit", "centered", "log-odds", "log-probability", "probability", "rest", "finer"]
 Fit = Literal["squash", "crop", "pad"]
 Balance = Literal["uniform", "frequency", "none"]
-Layout = Literal["NCHW", "NHWC"]
 Outputs = Literal["softmax", "sigmoid"]
-HeadKind = Literal["pooled-linear", "pooled-conv", "norm-linear", "mlp"]
+Layout = Literal["NCHW", "NHWC", "tokens"]
+HeadKind = Literal["pooled-linear", "pooled-conv", "norm-linear", "mlp", "tail"]
 
 
 class BranchLogits(NamedTuple):
@@ -60,6 +60,28 @@ class Probes:
     image_scores: "Callable[[Tensor], Tensor] | None" = None
     activation_scores: "Callable[[Tensor], Tensor] | None" = None
     moments: Moments | None = None
+
+
+class Tapped(NamedTuple):
+    """What one forward of a wrapped model leaves, for every head, method and score.
+
+    ``activations`` F [B, D, h, w], without a graph; ``logits`` [B, C] of the softmax branch. Heads of kind "tail" read
+    the last layer's inputs, ``features``, which autograd follows back to a ``leaf``, equal to F; both are of the whole
+    batch, of which this part has the rows ``places`` (None: all). Heads of the other kinds read F itself: there is
+    no leaf then, and ``features`` is F. `Head.input_of` chooses.
+    """
+
+    activations: "Tensor"
+    logits: "Tensor"
+    features: "Tensor"
+    leaf: "Tensor | None" = None
+    places: "Sequence[int] | None" = None
+
+    def part(self, places: "Sequence[int]") -> "Tapped":
+        """Return what it leaves of the images at ``places`` of a whole batch."""
+        assert self.places is None
+        rows = list(places)
+        return Tapped(self.activations[rows], self.logits[rows], self.features, self.leaf, rows)
 
 
 @dataclass(frozen=True)

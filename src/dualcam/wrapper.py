@@ -1,12 +1,14 @@
 """`wrap`: any classifier to a `DualBranch`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from dualcam import sources
+from dualcam.adapter import Adapter
 from dualcam.anatomy import examine
 from dualcam.data.preprocessing import Preprocessing
 from dualcam.errors import ModelError, check_choice
@@ -21,6 +23,7 @@ def wrap(
     layer: str | None = None,
     head: nn.Module | None = None,
     layout: Layout | None = None,
+    grid: tuple[int, int] | None = None,
     nonnegative: bool | None = None,
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] | None = None,
@@ -28,6 +31,8 @@ def wrap(
     weights: str = "pretrained",
     download: bool = False,
     backbone: nn.Module | None = None,
+    forward: Callable[[nn.Module, Tensor], Any] | None = None,
+    scores: Callable[[Any], Tensor] | None = None,
 ) -> DualBranch:
     """Wrap a classifier; nothing about it is changed. Of what `torch.compile` returned, the module below is wrapped.
 
@@ -36,10 +41,15 @@ def wrap(
 
     What is found by a probe forward can be given by hand: ``layer``, the path of the module whose output is the last
     spatial activations; ``head``, a module that maps them [B, D, h, w] to the logits; ``layout`` of that output;
-    ``nonnegative``, whether the activations are >= 0; ``preprocessing``; ``class_names``. ``outputs="sigmoid"`` says
-    that the model's labels do not exclude each other (a multi-label classifier; default "softmax"). ``weights`` is
+    ``grid`` (h, w) of its cells, where that output is tokens; ``nonnegative``, whether the activations are >= 0;
+    ``preprocessing``; ``class_names``. ``outputs="sigmoid"`` says that the model's labels do not exclude each other
+    (a multi-label classifier; default "softmax"). ``weights`` is
     "pretrained", "random" or a file; nothing is downloaded unless ``download``. ``backbone`` gives the module for a
     directory whose model was trained from a module in memory.
+
+    A model of another interface needs an adapter: ``forward`` (module, images) -> output calls it, where images
+    [B, 3, H, W] alone are not its arguments; ``scores`` output -> logits [B, C] finds the logits in what it returns,
+    where they are not the output, its ``.logits`` or its first tensor.
 
     Raises `ModelError` and its kin: unknown names, weights not on this machine, structures not found, a checkpoint
     that belongs to other weights.
@@ -47,7 +57,14 @@ def wrap(
     from dualcam import checkpoint
 
     check_choice("outputs", outputs, (None, "softmax", "sigmoid"))
-    given: dict[str, object] = {"layer": layer, "head": head, "layout": layout, "nonnegative": nonnegative}
+    adapter = Adapter(forward, scores)
+    given: dict[str, object] = {
+        "layer": layer,
+        "head": head,
+        "layout": layout,
+        "grid": grid,
+        "nonnegative": nonnegative,
+    }
     options = LoadOptions(weights, download)
     if model is None:
         model = checkpoint.DEFAULT
@@ -56,7 +73,7 @@ def wrap(
         by_hand = [name for name, value in given.items() if value is not None]
         if by_hand:
             raise ModelError(f"{', '.join(by_hand)} can not be given for the directory {model}; it brings its own")
-        return checkpoint.load(Path(model), options, backbone=backbone)
+        return checkpoint.load(Path(model), options, backbone=backbone, adapter=adapter)
     if backbone is not None:
         raise ModelError("backbone= goes with a directory that `DualBranch.save` wrote; a module itself is model=")
     if type(model).__name__ == "OptimizedModule":  # the type is not at hand where torch.compile was not used
@@ -69,7 +86,14 @@ def wrap(
         raise ModelError(f"model must be a torch.nn.Module, a name or a directory; got {type(model).__name__}")
     preprocessing = preprocessing or classifier.preprocessing
     anatomy = examine(
-        classifier.module, preprocessing.size, layer=layer, head=head, layout=layout, nonnegative=nonnegative
+        classifier.module,
+        preprocessing.size,
+        layer=layer,
+        head=head,
+        layout=layout,
+        grid=grid,
+        nonnegative=nonnegative,
+        adapter=adapter,
     )
     names = tuple(class_names) if class_names is not None else classifier.class_names
     if names is not None and len(names) != anatomy.head.classes:
@@ -83,6 +107,7 @@ def wrap(
         class_names=names,
         source=classifier.source,
         outputs=outputs or "softmax",
+        adapter=adapter,
     )
 
 

@@ -18,7 +18,7 @@ from dualcam.methods import Method
 from dualcam.targets import SCORES
 from dualcam.tuning import Tuning
 from dualcam.types import Branch, Evidence, HeadKind, Moments, Normalization, Probes, Sign
-from tests.models import CHANNELS, CLASSES, GRID, KINDS, LINEAR, SIZE, images, maps, tiny, wrapped
+from tests.models import CHANNELS, CLASSES, GRID, KINDS, LINEAR, SIZE, head_input, images, maps, tiny, wrapped
 
 METHODS = list(methods.available().values())
 BRANCHES: list[Branch] = ["softmax", "sigmoid"]
@@ -60,7 +60,11 @@ def naive_evidence(model: DualBranch, branch: Branch, method: Method, batch: tor
 
     def at(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         leaf = model.activations(images).detach().requires_grad_()
-        return leaf.detach(), torch.autograd.grad(head(leaf)[:, k].sum(), leaf)[0].unsqueeze(1)
+        return leaf.detach(), torch.autograd.grad(head(head_input(model, leaf))[:, k].sum(), leaf)[0].unsqueeze(1)
+
+    def answer(activations: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = head(head_input(model, activations))
+        return logits
 
     def each(changed: torch.Tensor, score: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         return torch.stack([torch.stack([score(one.unsqueeze(0)) for one in item]) for item in changed])
@@ -79,8 +83,8 @@ def naive_evidence(model: DualBranch, branch: Branch, method: Method, batch: tor
         images=batch,
         linear=False,  # closed forms are for the pipeline; what they stand for is asked here
         tuning=Tuning(samples=2),
-        image_scores=lambda changed: each(changed, lambda one: head(model.activations(one)).softmax(1)[0, k : k + 1]),
-        activation_scores=lambda changed: each(changed, lambda one: head(one)[0, k : k + 1]),
+        image_scores=lambda changed: each(changed, lambda one: answer(model.activations(one)).softmax(1)[0, k : k + 1]),
+        activation_scores=lambda changed: each(changed, lambda one: answer(one)[0, k : k + 1]),
         moments=Moments(*powers),
     )
     return Evidence(activations.unsqueeze(1), gradients, rows, probes if method.needs else None)
@@ -267,7 +271,7 @@ def test_tiny_models_have_the_heads_they_are_named_for() -> None:
 def test_logits_of_some_classes_are_those_of_the_whole_head(kind: HeadKind) -> None:
     """Residuals stand on it: a linear head's rows, read alone, have to say what its own forward says."""
     model = wrapped(kind)
-    activations = torch.rand(3, CHANNELS, *GRID, dtype=torch.float64)
     index = torch.tensor([[4, 0], [1, 1], [2, 3]])
     for head in (model.softmax_head, model.sigmoid_head):
-        torch.testing.assert_close(head.logits_of(activations, index), head(activations).gather(1, index))
+        inputs = head.input_of(model.tap(images(3))).detach()
+        torch.testing.assert_close(head.logits_of(inputs, index), head(inputs).gather(1, index))

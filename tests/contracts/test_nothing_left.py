@@ -172,7 +172,7 @@ class Fused(Tiny):
         self.head.add_module("fuse", Fuse())
 
     def forward(self, batch: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(self.fuse(batch)))
+        logits: Tensor = self.head(self.attended(self.features(self.fuse(batch))))
         return logits
 
 

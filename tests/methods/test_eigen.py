@@ -11,7 +11,7 @@ from dualcam.heatmap import combine, weight_parts
 from dualcam.methods import get
 from dualcam.methods.eigen_cam import first_direction
 from dualcam.types import Evidence, HeadKind
-from tests.models import KINDS, images, maps, wrapped
+from tests.models import KINDS, head_input, images, maps, wrapped
 
 seeds = st.integers(0, 10_000)
 
@@ -35,7 +35,7 @@ def test_maps_are_projections_that_agree_with_their_sum(kind: HeadKind, activati
     batch = images(3)
     leaf = model.activations(batch).detach().requires_grad_()
     head = model.sigmoid_head.eval()
-    (gradients,) = torch.autograd.grad(head(leaf)[:, 2].sum(), leaf)
+    (gradients,) = torch.autograd.grad(head(head_input(model, leaf))[:, 2].sum(), leaf)
     for method, channels in (("eigen-cam", leaf.detach()), ("eigen-grad-cam", leaf.detach() * gradients)):
         found = maps(model.explain(batch, [2], method=method, sign="signed"))[:, 0]
         for image in range(3):

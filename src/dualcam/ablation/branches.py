@@ -81,4 +81,5 @@ def stand_in(model: DualBranch, photos: Dataset) -> DualBranch:
         class_names=photos.class_names,
         source=model.source,
         fitted_head=head.to(model.device).requires_grad_(False),
+        adapter=model.adapter,
     )

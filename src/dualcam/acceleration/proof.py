@@ -52,8 +52,9 @@ def probe(model: DualBranch) -> Tensor:
 def answers(model: DualBranch, images: Tensor) -> Answers:
     """Return what ``model`` says about ``images``."""
     with evaluating(model), torch.no_grad():
-        activations, softmax = model.activations_and_logits(images)
-        return Answers(torch.stack([softmax, model.sigmoid_head(activations)]), activations.clone())
+        tapped = model.tap(images)
+        sigmoid = model.sigmoid_head(model.sigmoid_head.input_of(tapped))
+        return Answers(torch.stack([tapped.logits, sigmoid]), tapped.activations.detach().clone())
 
 
 def compare(ours: Answers, theirs: Answers) -> Difference:

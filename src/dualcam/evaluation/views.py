@@ -152,7 +152,7 @@ def raw_maps(model: DualBranch, forward: Forward, kinds: Sequence[MapKind], labe
         branch, score = BRANCHES[scored]
         head = model.head(branch)
         with evaluating(head):
-            evidence = gather_evidence(head, forward.activations, index, score)
+            evidence = gather_evidence(head, forward.tapped, index, score)
         with torch.no_grad():
             for name in dict.fromkeys(kind.method for kind in kinds if kind.branch == scored):
                 method = methods.get(name)

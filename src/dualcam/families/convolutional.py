@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dualcam.anatomy import Found, Probe
 from dualcam.capture import Call
+from dualcam.cells import Cells
 from dualcam.heads import ACTIVATIONS, GLUE
 from dualcam.types import Layout
 
@@ -63,10 +64,10 @@ def find(probe: Probe, layer: str | None) -> Found | None:
             continue
         if layer is not None:
             if any(call.path == layer and call.output is chain.source for call in calls[:reader]):
-                return _found(layer, chain)
+                return _found(probe, layer, chain)
         elif _is_spatial(chain.source) and not _belongs_to_head(makers, chain, probe.classes):
             candidates = [call for call in calls[:reader] if call.output is chain.source]
-            return _found(min(candidates, key=lambda call: call.depth).path, chain)
+            return _found(probe, min(candidates, key=lambda call: call.depth).path, chain)
         index, call = _innermost(makers)
         if not call.inputs:
             return None
@@ -90,14 +91,18 @@ def _outer_units(calls: list[Call]) -> list[Call]:
     return [call for call in calls if not is_inside(call.path)]
 
 
-def _found(path: str, chain: Chain) -> Found:
+def _found(probe: Probe, path: str, chain: Chain) -> Found | None:
     steps = list(chain.steps)
     post = None
     if steps and isinstance(steps[0], str) and steps[0] in ACTIVATIONS:
         post = steps.pop(0)
-    return Found(
-        path, chain.source, _layout(chain.source, steps), post if isinstance(post, str) else None, tuple(steps)
-    )
+    layout = _layout(chain.source, steps)
+    if chain.source.dim() != 4 or (probe.layout or layout) == "tokens":
+        return None
+    shape = chain.source.shape
+    grid = (shape[1], shape[2]) if (probe.layout or layout) == "NHWC" else (shape[2], shape[3])
+    cells = Cells(probe.layout or layout, grid, probe.size)
+    return Found(path, chain.source, cells, post if isinstance(post, str) else None, tuple(steps))
 
 
 def _layout(source: Tensor, steps: list[nn.Module | str]) -> Layout:

@@ -28,10 +28,19 @@ class BranchModule(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the branch's logits of preprocessed ``images`` [B, 3, H, W]."""
         (model,) = self._held
-        with evaluating(model), frozen(model):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
-                activations = model.activations(images)
-            if torch.is_grad_enabled() and not activations.requires_grad:
+        head, wants_gradient = model.head(self.branch), torch.is_grad_enabled()
+
+        def read(activations: Tensor) -> Tensor:
+            if wants_gradient and not activations.requires_grad:
                 activations = activations.detach().requires_grad_()
-            logits: Tensor = model.head(self.branch)(self.features(activations))
+            shown: Tensor = self.features(activations)
+            return shown
+
+        with evaluating(model), frozen(model):
+            with torch.set_grad_enabled(wants_gradient and images.requires_grad):
+                if head.reads_features:
+                    _, inputs = model.tail().through(images, read, record=wants_gradient)
+                else:
+                    inputs = model.activations(images)
+            logits: Tensor = head(inputs if head.reads_features else read(inputs))
         return logits

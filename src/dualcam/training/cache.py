@@ -99,11 +99,14 @@ def build_cache(
     workers: int = 0,
     advance: Advance | None = None,
 ) -> FeatureCache:
-    """Open the cache of ``head.reduce(F)`` for all views, building what is missing of it.
+    """Open the cache of what ``head`` is trained on, `DualBranch.training_inputs`, for all views.
 
-    ``advance`` is told the number of photos that are done. Raises `DataError` if no photo can be read.
+    What is missing of it is built; ``advance`` is told the number of photos that are done. Raises `DataError` if no
+    photo can be read.
     """
     reduce = "mean" if head.is_linear else head.describe_steps()
+    if head.reads_features:
+        reduce = f"{reduce} of {', '.join(model.anatomy.readers)}"
     key = cache_key(model, photos, reduce)
     final, partial = directory / key, directory / f"{key}.part"
     if (final / "meta.json").is_file():
@@ -122,7 +125,7 @@ def extract(model: DualBranch, head: Head, images: Tensor) -> Tensor:
     at_once = CPU_ROWS if model.device.type == "cpu" else len(images)
     with torch.no_grad(), evaluating(model, head):
         parts = [
-            head.reduce(model.activations(part.to(model.device, model.dtype))).float().cpu()
+            model.training_inputs(head, part.to(model.device, model.dtype)).float().cpu()
             for part in torch.split(images, at_once)
         ]
     return torch.cat(parts)

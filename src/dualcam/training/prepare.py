@@ -58,6 +58,7 @@ class Preparation:
             source=model.source,
             fitted_head=head,
             outputs=model.outputs if head is model.fitted_head else "softmax",
+            adapter=model.adapter,
         )
 
     def task(self, model: DualBranch, dataset: Dataset, *, training: bool) -> Task:

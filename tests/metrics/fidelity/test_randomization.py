@@ -17,6 +17,7 @@ from dualcam.metrics.fidelity.randomization import (
     similarity_after_randomization,
 )
 from dualcam.metrics.fidelity_settings import FidelitySettings, Surgery
+from dualcam.types import Tapped
 
 KINDS = ["linear", "mlp"]
 
@@ -71,10 +72,11 @@ def test_maps_of_the_class_change(kind: str) -> None:
     head = make_head(kind)
     generator = torch.Generator().manual_seed(2)
     activations = torch.rand(1, 6, 4, 4, generator=generator)
+    tapped = Tapped(activations, torch.zeros(1, 3), activations)
     settings = FidelitySettings(head_draws=12)
 
     def draw(each: Head) -> np.ndarray:
-        evidence = gather_evidence(each, activations, torch.tensor([[2]]), "logit")
+        evidence = gather_evidence(each, tapped, torch.tensor([[2]]), "logit")
         parts = weight_parts(methods.get("grad-cam"), evidence)
         signed = combine(parts, evidence.activations, "signed", clamp_weights=True)
         return normalize(signed[0, 0].detach().numpy(), "minmax")

@@ -1,0 +1,143 @@
+"""Classifiers of any structure: the last layer alone is the head, and the tail between tap and head stays the model's.
+
+The last layer (or layers: a distilled model's two) is the one whose output makes the logits. The tap is the latest
+block or norm whose output lies on a grid and moves the last layer's input in most of its cells: for a class token that
+reads the patches in the last attention block, the norm before that attention; for pooled tokens, the last norm.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dualcam.anatomy import MOST_CELLS_HAVE_GRADIENT, Found, Probe
+from dualcam.capture import Call, recorded
+from dualcam.cells import Cells
+from dualcam.guards import frozen
+from dualcam.heads import GLUE, SideBySide
+from dualcam.tail import join
+
+PRIORITY = 90
+AFTER_LAST: list[tuple[str, ...]] = [
+    (),
+    ("flatten",),
+    ("mean over tokens",),
+    ("max over tokens",),
+    ("mean over cells",),
+    ("global average pool", "flatten"),
+]
+NOT_TAPPED = (nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.Softmax, nn.Identity)
+PROJECTIONS = (nn.Linear, nn.Conv2d, nn.Conv1d, nn.Embedding)
+
+
+class LastLayers(NamedTuple):
+    """The calls of the last layers, and the steps from their joined inputs to the logits."""
+
+    calls: tuple[Call, ...]
+    steps: tuple[nn.Module | str, ...]
+
+
+class Candidate(NamedTuple):
+    """A call whose output lies on a grid."""
+
+    call: Call
+    cells: Cells
+
+
+def find(probe: Probe, layer: str | None) -> Found | None:
+    """Find the last layers, then the tap by gradients: one more forward, recorded with a graph."""
+    last = next(last_layers(probe), None)
+    if last is None:
+        return None
+    paths = tuple(call.path for call in last.calls)
+    with torch.enable_grad(), frozen(probe.model), recorded(probe.model) as recording:
+        image = probe.image.detach().clone().requires_grad_()
+        probe.adapter.logits(probe.model, image.clone())
+        inputs = [next(call for call in reversed(recording.calls) if call.path == path).inputs[0] for path in paths]
+        features = join(inputs)
+        found = choose(probe, recording.calls, features, layer)
+    if found is None:
+        return None
+    output = found.call.output.detach()
+    return Found(found.call.path, output, found.cells, None, last.steps, paths, features.detach())
+
+
+def last_layers(probe: Probe) -> Iterator[LastLayers]:
+    """Yield what makes the logits: one layer, or up to four whose outputs are averaged or added."""
+    calls = [call for call in reversed(probe.recording.calls) if _is_score_layer(call, probe)]
+    for call in calls:
+        for names in AFTER_LAST:
+            if _equal(_through(names, call.output), probe.logits):
+                yield LastLayers((call,), (call.module, *names))
+    for count in (2, 3, 4):
+        several = tuple(reversed(calls[:count]))
+        if len(several) < count or len({call.path for call in several}) < count:
+            return
+        outputs = [call.output for call in several]
+        if any(output.shape != probe.logits.shape for output in outputs):
+            continue
+        for how in ("mean", "sum"):
+            stacked = torch.stack(outputs)
+            if _equal(stacked.mean(0) if how == "mean" else stacked.sum(0), probe.logits):
+                widths = [call.inputs[0].shape[-1] for call in several]
+                kind: Literal["mean", "sum"] = "mean" if how == "mean" else "sum"
+                yield LastLayers(several, (SideBySide([call.module for call in several], widths, kind),))
+
+
+def choose(probe: Probe, calls: Sequence[Call], features: Tensor, layer: str | None) -> Candidate | None:
+    """Return the tap: ``layer``, or the latest block or norm by whose cells ``features`` have a gradient."""
+    candidates = [
+        Candidate(call, cells)
+        for call in calls
+        if call.path and call.output.requires_grad and (layer is None or call.path == layer)
+        if not isinstance(call.module, NOT_TAPPED) or layer is not None
+        for cells in [probe.cells_of(call.output)]
+        if cells is not None and call.output.shape[0] == probe.image.shape[0]
+    ]
+    if not candidates:
+        return None
+    noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(2)).to(features)
+    gradients = torch.autograd.grad(
+        (features * noise).sum(), [item.call.output for item in candidates], allow_unused=True
+    )
+    usable = [
+        item
+        for item, gradient in zip(candidates, gradients, strict=True)
+        if layer is not None or _share(gradient, item.cells, probe.size) >= MOST_CELLS_HAVE_GRADIENT
+    ]
+    if not usable:
+        return None
+    blocks = [item for item in usable if not isinstance(item.call.module, PROJECTIONS)]
+    latest = (blocks or usable)[-1]
+    same = [item for item in usable if item.call.output is latest.call.output]
+    return min(same, key=lambda item: item.call.depth)
+
+
+def _share(gradient: Tensor | None, cells: Cells, size: tuple[int, int]) -> float:
+    return 0.0 if gradient is None else float((cells.take(gradient, size) != 0).any(1).float().mean())
+
+
+def _is_score_layer(call: Call, probe: Probe) -> bool:
+    """Whether the call is of a unit with parameters whose output has an axis of C scores."""
+    if not call.path or len(call.inputs) != 1 or not call.is_unit or call.output.dim() < 2:
+        return False
+    if next(call.module.parameters(), None) is None or call.output.shape[0] != probe.image.shape[0]:
+        return False
+    return probe.classes in (call.output.shape[1], call.output.shape[-1])
+
+
+def _through(names: tuple[str, ...], value: Tensor) -> Tensor | None:
+    for name in names:
+        if ("cells" in name or "global" in name) and value.dim() != 4:
+            return None
+        if "tokens" in name and value.dim() != 3:
+            return None
+        value = GLUE[name](value)
+    return value
+
+
+def _equal(value: Tensor | None, logits: Tensor) -> bool:
+    if value is None or value.shape != logits.shape:
+        return False
+    return value is logits or torch.allclose(value, logits, rtol=1e-5, atol=1e-6)

@@ -119,10 +119,11 @@ def _share(gradient: Tensor | None, cells: Cells, size: tuple[int, int]) -> floa
 
 
 def _is_score_layer(call: Call, probe: Probe) -> bool:
-    """Whether the call is of a unit with parameters whose output has an axis of C scores."""
-    if not call.path or len(call.inputs) != 1 or not call.is_unit or call.output.dim() < 2:
+    """Whether the call is of a single layer with parameters whose output has an axis of C scores."""
+    is_layer = isinstance(call.module, PROJECTIONS) or next(call.module.children(), None) is None
+    if not is_layer or next(call.module.parameters(), None) is None or not call.path or len(call.inputs) != 1:
         return False
-    if next(call.module.parameters(), None) is None or call.output.shape[0] != probe.image.shape[0]:
+    if call.output.dim() < 2 or call.output.shape[0] != probe.image.shape[0]:
         return False
     return probe.classes in (call.output.shape[1], call.output.shape[-1])
 
@@ -138,6 +139,6 @@ def _through(names: tuple[str, ...], value: Tensor) -> Tensor | None:
 
 
 def _equal(value: Tensor | None, logits: Tensor) -> bool:
-    if value is None or value.shape != logits.shape:
+    if value is None or value.shape != logits.shape or value.dtype != logits.dtype:
         return False
     return value is logits or torch.allclose(value, logits, rtol=1e-5, atol=1e-6)

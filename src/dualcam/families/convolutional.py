@@ -155,7 +155,7 @@ def _bridge(calls: list[Call], target: Tensor) -> tuple[Call, tuple[str, ...]] |
         for call in recent:
             for names in BRIDGES:
                 value = _apply(names, call.output, target)
-                if value is None or value.shape != target.shape:
+                if value is None or value.shape != target.shape or value.dtype != target.dtype:
                     continue
                 same = torch.equal(value, target) if exact else torch.allclose(value, target, rtol=1e-5, atol=1e-6)
                 if same:

@@ -11,6 +11,8 @@ from dualcam import DualBranch, Explanation, Preprocessing
 from dualcam.types import HeadKind
 
 KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
+ON_ACTIVATIONS = tuple(kind for kind in KINDS if kind != "tail")
+"""Kinds whose heads read the tapped layer itself."""
 LINEAR: tuple[HeadKind, ...] = ("pooled-linear", "pooled-conv")
 SIZE = (24, 32)
 GRID = (6, 8)

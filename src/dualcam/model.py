@@ -112,7 +112,7 @@ class DualBranch(nn.Module):
             return self.tail().tap(images)
         with torch.no_grad():
             activations = self.activations(images)
-        return Tapped(activations, activations.new_empty(len(images), 0), activations)
+        return Tapped.of(activations)
 
     def logits_at(self, head: Head, images: Tensor, activations: Tensor) -> Tensor:
         """Return the logits [B, C] of ``head`` if the tapped layer gave ``activations`` [B, D, h, w] for ``images``.

@@ -77,6 +77,11 @@ class Tapped(NamedTuple):
     leaf: "Tensor | None" = None
     places: "Sequence[int] | None" = None
 
+    @classmethod
+    def of(cls, activations: "Tensor") -> "Tapped":
+        """Return what heads that read ``activations`` [B, D, h, w] need; a "tail" head reads more than that."""
+        return cls(activations, activations.new_empty(len(activations), 0), activations)
+
     def part(self, places: "Sequence[int]") -> "Tapped":
         """Return what it leaves of the images at ``places`` of a whole batch."""
         assert self.places is None

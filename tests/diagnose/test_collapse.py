@@ -14,7 +14,7 @@ from dualcam.diagnose.collapse import measure_collapse, smallest_shift, smallest
 from dualcam.diagnose.last_layer import exact, find_last_layer
 from dualcam.diagnose.maps import draw_maps
 from dualcam.types import HeadKind
-from tests.models import KINDS, images, wrapped
+from tests.models import ON_ACTIVATIONS, images, wrapped
 
 seeds = st.integers(0, 10_000)
 
@@ -65,7 +65,7 @@ def test_a_map_without_positive_cells_needs_no_shift() -> None:
 
 
 @pytest.mark.parametrize("activation", [torch.nn.ReLU, torch.nn.SiLU])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ON_ACTIVATIONS)
 def test_it_is_run_and_nothing_is_left(kind: HeadKind, activation: type[torch.nn.Module]) -> None:
     model = wrapped(kind, activation)
     with torch.no_grad():

@@ -7,11 +7,11 @@ from torch import nn
 import dualcam
 from dualcam.diagnose.last_layer import exact, find_last_layer
 from dualcam.types import HeadKind
-from tests.models import CHANNELS, CLASSES, KINDS, PREPROCESSING, Tiny, images, tiny, wrapped
+from tests.models import CHANNELS, CLASSES, ON_ACTIVATIONS, PREPROCESSING, Tiny, images, tiny, wrapped
 from tests.observe import changed, snapshot
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ON_ACTIVATIONS)
 def test_logits_are_rows_times_inputs(kind: HeadKind) -> None:
     model = wrapped(kind)
     with torch.no_grad():
@@ -21,7 +21,7 @@ def test_logits_are_rows_times_inputs(kind: HeadKind) -> None:
     torch.testing.assert_close(layer.inputs(activations) @ layer.weight.T + layer.bias, logits)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ON_ACTIVATIONS)
 def test_gradients_are_those_of_the_rows_product(kind: HeadKind) -> None:
     model = wrapped(kind)
     with torch.no_grad():

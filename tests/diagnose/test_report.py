@@ -20,7 +20,7 @@ from dualcam.diagnose.settings import DiagnoseSettings
 from dualcam.errors import ChoiceError, DataError
 from dualcam.progress import progress_bar
 from dualcam.types import HeadKind
-from tests.models import CHANNELS, CLASSES, KINDS, PREPROCESSING, Tiny, tiny, wrapped
+from tests.models import CHANNELS, CLASSES, ON_ACTIVATIONS, PREPROCESSING, Tiny, tiny, wrapped
 from tests.observe import changed, snapshot
 
 ABOUT: dict[str, Any] = {
@@ -48,7 +48,7 @@ def run(model: dualcam.DualBranch, photos: tuple[str, ...], **options: Any) -> F
         return diagnose(model, inputs, SETTINGS, progress)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ON_ACTIVATIONS)
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU])
 def test_every_head_gets_its_report(
     kind: HeadKind, activation: type[nn.Module], photos: tuple[str, ...], tmp_path: Path

@@ -17,7 +17,7 @@ from dualcam.diagnose.last_layer import LastLayer, exact, find_last_layer
 from dualcam.diagnose.maps import SIGMOID, Drawn, Maps, draw_maps
 from dualcam.diagnose.shift import draw_directions, negative_share, probability_change, shift_effects, sigmoid_shifts
 from dualcam.types import HeadKind
-from tests.models import KINDS, PREPROCESSING, images, tiny, wrapped
+from tests.models import ON_ACTIVATIONS, PREPROCESSING, images, tiny, wrapped
 
 seeds = st.integers(0, 10_000)
 
@@ -52,7 +52,7 @@ def test_probabilities_stay_and_maps_move_by_the_shift_s_own_map(seed: int, size
     assert probability_change(layer, layer.inputs(activations), shift[0]) < 1e-12
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ON_ACTIVATIONS)
 def test_shifted_maps_are_those_of_a_shifted_model(kind: HeadKind) -> None:
     classifier = tiny(kind)
     model = dualcam.wrap(classifier, preprocessing=PREPROCESSING)

@@ -8,7 +8,7 @@ from dualcam.methods.ablation_cam import CHUNK
 from dualcam.targets import score_values
 from dualcam.tuning import DEFAULTS
 from dualcam.types import HeadKind, Score, Sign
-from tests.models import CHANNELS, KINDS, images, maps, wrapped
+from tests.models import CHANNELS, KINDS, head_input, images, maps, wrapped
 
 SCORES: list[Score] = ["logit", "centered", "log-odds", "finer"]
 
@@ -21,13 +21,13 @@ def test_ablation_is_what_the_score_loses(kind: HeadKind, score: Score) -> None:
     found = maps(model.explain(batch, [1, 3], method="ablation-cam", score=score, sign="signed"))
     with torch.no_grad():
         activations = model.activations(batch)
-        whole = score_values(model.sigmoid_head(activations), score, DEFAULTS)
+        whole = score_values(model.sigmoid_head(head_input(model, activations)), score, DEFAULTS)
         for position, k in enumerate((1, 3)):
             expected = torch.zeros(3, *activations.shape[2:], dtype=torch.float64)
             for channel in range(CHANNELS):
                 ablated = activations.clone()
                 ablated[:, channel] = 0
-                without = score_values(model.sigmoid_head(ablated), score, DEFAULTS)
+                without = score_values(model.sigmoid_head(head_input(model, ablated)), score, DEFAULTS)
                 expected += (whole - without)[:, k, None, None] * activations[:, channel]
             torch.testing.assert_close(found[:, position], expected, rtol=1e-8, atol=1e-12)
 
@@ -65,7 +65,7 @@ def test_one_clean_image_is_grad_cam_plus_plus(kind: HeadKind) -> None:
         torch.testing.assert_close(smooth, plain, rtol=1e-9, atol=1e-15)
 
 
-@pytest.mark.parametrize("kind", ["norm-linear", "mlp"])
+@pytest.mark.parametrize("kind", ["norm-linear", "mlp", "tail"])
 def test_smoothing_averages_powers_of_noisy_gradients(kind: HeadKind) -> None:
     model = wrapped(kind).eval()
     batch = images(2)
@@ -78,7 +78,7 @@ def test_smoothing_averages_powers_of_noisy_gradients(kind: HeadKind) -> None:
         gradients = []
         for draw in draws:
             leaf = model.activations((batch[image] + spread * draw).unsqueeze(0)).detach().requires_grad_()
-            gradients.append(torch.autograd.grad(model.sigmoid_head(leaf)[0, 1], leaf)[0][0])
+            gradients.append(torch.autograd.grad(model.sigmoid_head(head_input(model, leaf))[0, 1], leaf)[0][0])
         first, second, third = (sum(g**power for g in gradients) / 3 for power in (1, 2, 3))
         clean = model.activations(batch[image : image + 1]).detach()[0]
         expected = torch.zeros(clean.shape[1:], dtype=torch.float64)

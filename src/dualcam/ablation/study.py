@@ -200,7 +200,6 @@ def without_branch(model: DualBranch) -> DualBranch:
         source=model.source,
         outputs=model.outputs,
         fitted_head=model.fitted_head,
-        outputs=model.outputs,
         adapter=model.adapter,
     )
 

@@ -22,6 +22,7 @@ from dualcam.guards import evaluating
 from dualcam.heatmap import combine, weight_parts
 from dualcam.methods import Method
 from dualcam.metrics.bootstrap import Interval, mean_interval
+from dualcam.types import Tapped
 
 Law = Literal["positive weights", "whole row"]
 
@@ -147,7 +148,7 @@ def _positive_after(
     head = layer.head
     part = activations.double().cpu() if head.is_linear else activations.to(next(head.parameters()).device)
     with evaluating(head):
-        evidence = gather_evidence(head, part, torch.tensor([[chosen]], device=part.device), "logit")
+        evidence = gather_evidence(head, Tapped.of(part), torch.tensor([[chosen]], device=part.device), "logit")
     moved = shift_evidence(evidence, layer, part, shift[None])
     with torch.no_grad():
         maps = combine(weight_parts(method, moved), moved.activations, "positive", clamp_weights=clamp_weights)

@@ -15,7 +15,7 @@ from dualcam.heatmap import combine, weight_parts
 from dualcam.methods import Method
 from dualcam.model import DualBranch
 from dualcam.targets import SCORES
-from dualcam.types import Evidence, Score
+from dualcam.types import Evidence, Score, Tapped
 
 BATCH = 8
 SIGMOID = "sigmoid"
@@ -84,7 +84,7 @@ def shift_evidence(evidence: Evidence, layer: LastLayer, activations: Tensor, sh
 
 def _evidence(head: torch.nn.Module, activations: Tensor, index: Tensor, score: Score) -> Evidence:
     with evaluating(head):
-        return gather_evidence(head, activations, index, score)  # type: ignore[arg-type]
+        return gather_evidence(head, Tapped.of(activations), index, score)  # type: ignore[arg-type]
 
 
 def _combine(method: Method, evidence: Evidence, *, clamp_weights: bool, single: bool = False) -> Maps:

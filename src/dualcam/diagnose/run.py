@@ -20,7 +20,7 @@ from dualcam.diagnose.observe import Observed, observe
 from dualcam.diagnose.recovery import Recovery, measure_recovery
 from dualcam.diagnose.settings import DiagnoseSettings
 from dualcam.diagnose.shift import ShiftEffect, SigmoidShift, draw_directions, shift_effects, sigmoid_shifts
-from dualcam.errors import TrainingDiverged
+from dualcam.errors import MethodNotApplicable, TrainingDiverged
 from dualcam.metrics.bootstrap import Interval, mean_interval
 from dualcam.model import DualBranch
 
@@ -79,6 +79,12 @@ def diagnose(
     """
     method = methods.get(settings.method or default_method(model.softmax_head))
     check_applicable(method, model.softmax_head)
+    if model.softmax_head.reads_features:
+        raise MethodNotApplicable(
+            f"diagnose shifts and retrains heads that read the tapped layer, and what lies between layer "
+            f"{model.anatomy.layer!r} and the last one stays in this model; fit a pooled linear head "
+            f"(fit_head='linear', --fit-head linear) and diagnose that"
+        )
     seen = observe(
         model,
         inputs.paths,

@@ -72,7 +72,7 @@ def test_maps_of_the_class_change(kind: str) -> None:
     head = make_head(kind)
     generator = torch.Generator().manual_seed(2)
     activations = torch.rand(1, 6, 4, 4, generator=generator)
-    tapped = Tapped(activations, torch.zeros(1, 3), activations)
+    tapped = Tapped.of(activations)
     settings = FidelitySettings(head_draws=12)
 
     def draw(each: Head) -> np.ndarray:

@@ -146,7 +146,7 @@ def plant(activations: Tensor, weight: Tensor, bias: Tensor, *, opaque: bool = F
     classifier = Planted(weight, bias).double().eval()
     model = dualcam.wrap(
         classifier,
-        preprocessing=Preprocessing(size=(activations.shape[2], activations.shape[3])),
+        preprocessing=Preprocessing(size=(max(2, activations.shape[2]), max(2, activations.shape[3]))),
         nonnegative=bool((activations >= 0).all()),
         layer="stage" if opaque else None,
         head=OpaqueHead(classifier.fc) if opaque else None,

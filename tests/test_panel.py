@@ -11,7 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from torch import nn
 
+import dualcam
 from dualcam.compose import make_plan, make_sheets
 from dualcam.data.preprocessing import Placement
 from dualcam.data.stream import Loader
@@ -22,7 +24,7 @@ from dualcam.overlay import GREEN, HEAT, SIGNED, color_bar, color_table, draw_bo
 from dualcam.panel import draw_panel, fitted, font, number, scale_ends, write_panel
 from dualcam.sheet import MapTile, Row, Sheet, load_sheet, save_sheet
 from dualcam.types import Box, HeadKind
-from tests.models import KINDS, wrapped
+from tests.models import KINDS, PREPROCESSING, tiny, wrapped
 
 GREY = Image.new("RGB", (60, 40), (128, 128, 128))
 
@@ -251,6 +253,22 @@ def test_scores_that_are_not_finite_make_no_sheet(tmp_path: Path) -> None:
     load = Loader(model.preprocessing)
     batch: Any = [load(path) for path in photos(tmp_path)]
     batch[1].tensor[:] = torch.nan
+    made = make_sheets(model, batch, make_plan(model, check_options(model), "top1"))
+    assert [item is None for item in made] == [False, True, False]
+
+
+def test_activations_that_are_not_finite_make_no_sheet_though_scores_are(tmp_path: Path) -> None:
+    class Mending(nn.Module):
+        def forward(self, activations: torch.Tensor) -> torch.Tensor:
+            return torch.nan_to_num(activations)
+
+    classifier = tiny("mlp")
+    classifier.head = nn.Sequential(Mending(), *classifier.head)
+    model = dualcam.wrap(classifier, layer="features", head=classifier.head, preprocessing=PREPROCESSING)
+    load = Loader(model.preprocessing)
+    batch: Any = [load(path) for path in photos(tmp_path)]
+    batch[1].tensor[:, 3, 3] = torch.nan
+    assert torch.isfinite(model(batch[1].tensor[None].double()).sigmoid).all()
     made = make_sheets(model, batch, make_plan(model, check_options(model), "top1"))
     assert [item is None for item in made] == [False, True, False]
 

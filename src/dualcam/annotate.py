@@ -157,7 +157,8 @@ def _annotate(
             continue
         photo, classes = item.source or "", next(found)
         if classes is None:
-            yield photo, Broken(photo, f"{photo}: the model's scores are not finite numbers", item.placement.source)
+            error = f"{photo}: the model's scores or activations are not finite numbers"
+            yield photo, Broken(photo, error, item.placement.source)
         else:
             yield photo, (item.placement.source, classes)
 
@@ -172,12 +173,12 @@ def _asked(inputs: Inputs, batch: Sequence[Prepared]) -> Classes:
 def _regions(
     model: DualBranch, batch: Sequence[Prepared], classes: Classes, explaining: Settings, settings: BoxSettings
 ) -> Iterator[list[ClassRegions] | None]:
-    """Yield each photo's regions; None for a photo whose scores are not finite."""
+    """Yield each photo's regions; None for a photo whose scores or maps are not finite."""
     forward = run_model(model, batch)
     index: Tensor = classes if isinstance(classes, Tensor) else choose_classes(model, forward, classes)
     most = 1 if settings.boxes == "largest" else None
     for each in explain_forward(model, forward, index, explaining):
-        if bool(torch.isfinite(torch.cat((*each.logits, each.probabilities))).all()):
+        if each.is_finite:
             yield [
                 ClassRegions(item.index, item.name, item.probability, class_regions(item, settings.threshold, most))
                 for item in each

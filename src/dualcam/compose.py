@@ -53,7 +53,7 @@ def make_plan(
 
 
 def make_sheets(model: DualBranch, batch: Sequence[Prepared], plan: Plan) -> list[Sheet | None]:
-    """Explain a batch by one run of the model; None stands for a photo whose scores are not finite."""
+    """Explain a batch by one run of the model; None stands for a photo whose scores or maps are not finite."""
     forward = run_model(model, batch)
     index = choose_classes(model, forward, plan.classes)
     main = explain_forward(model, forward, index, plan.main)
@@ -62,7 +62,7 @@ def make_sheets(model: DualBranch, batch: Sequence[Prepared], plan: Plan) -> lis
         [explain_forward(model, forward, index[:, :1], settings) for settings in settings_of_branch]
         for settings_of_branch in plan.compared
     ]
-    finite = [bool(torch.isfinite(torch.cat((*each.logits, each.probabilities))).all()) for each in main]
+    finite = [each.is_finite for each in main]
     return [
         _sheet(
             plan,

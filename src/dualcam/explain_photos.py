@@ -67,7 +67,7 @@ def _explain(run: Run, batch: Sequence[Prepared | Broken]) -> Iterator[tuple[str
             yield item.photo, item
             continue
         photo = item.source or ""
-        error = f"{photo}: the model's scores are not finite numbers"
+        error = f"{photo}: the model's scores or activations are not finite numbers"
         yield photo, next(sheets) or Broken(photo, error, item.placement.source)
 
 

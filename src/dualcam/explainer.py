@@ -17,7 +17,7 @@ from dualcam.errors import ChoiceError, check_choice
 from dualcam.explanation import Explanation
 from dualcam.guards import evaluating
 from dualcam.heads import Head
-from dualcam.heatmap import combine, weight_parts
+from dualcam.heatmap import combine, only_finite, weight_parts
 from dualcam.labels import label_probabilities
 from dualcam.methods import Method
 from dualcam.model import DualBranch
@@ -226,6 +226,7 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
         raw = signed
         if settings.sign != "signed":
             raw = combine(parts, evidence.activations, settings.sign, clamp_weights=settings.clamp_weights)
+        signed, raw, finite = only_finite(signed, raw)
         residuals = completeness_residuals(model, settings, signed, index, logits)
         probabilities = to_probabilities(forward.logits, model.outputs)
     return [
@@ -236,6 +237,7 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
             names=model.class_names,
             signed=signed[position, :count],
             raw=raw[position, :count],
+            finite=finite[position, :count],
             residuals=None if residuals is None else residuals[position, :count],
             logits=BranchLogits(logits.softmax[position, :count], logits.sigmoid[position, :count]),
             probabilities=probabilities[position],

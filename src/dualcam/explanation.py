@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -29,6 +30,7 @@ class ClassEvidence:
     after the sign policy. Their unit is the logit: for CAM on a pooled linear head mean(signed) + bias is the
     branch's logit, and ``residual`` says how exactly (None where the law does not hold). ``softmax_logit`` and
     ``sigmoid_logit`` are the branches' scores of the class, ``probability`` is the classifier's, in [0, 1].
+    ``is_finite`` is False where activations or weights held NaN or infinity: both maps are zeros then.
     """
 
     index: int
@@ -38,6 +40,7 @@ class ClassEvidence:
     sigmoid_logit: float
     signed: Tensor
     raw: Tensor
+    is_finite: bool
     residual: float | None
     sign: Sign
     normalization: Normalization | None
@@ -121,8 +124,9 @@ class Explanation(Sequence[ClassEvidence]):
 
     It is empty where labels over a threshold were asked for and none is.
 
-    ``indices`` [K]; ``signed`` and ``raw`` [K, h, w]; ``residuals`` [K] or None; ``logits`` both branches' [K],
-    of the classes asked for; ``probabilities`` [C] of the classifier.
+    ``indices`` [K]; ``signed`` and ``raw`` [K, h, w]; ``finite`` [K], False where a map could not be made and is zeros;
+    ``residuals`` [K] or None; ``logits`` both branches' [K], of the classes asked for; ``probabilities`` [C] of the
+    classifier.
     """
 
     source: str | None
@@ -131,6 +135,7 @@ class Explanation(Sequence[ClassEvidence]):
     names: tuple[str, ...] | None
     signed: Tensor
     raw: Tensor
+    finite: Tensor
     residuals: Tensor | None
     logits: BranchLogits
     probabilities: Tensor
@@ -138,6 +143,12 @@ class Explanation(Sequence[ClassEvidence]):
     normalization: Normalization | None
     size: tuple[int, int] | None
     picture: Callable[[], Image.Image]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all of it is finite numbers: maps, logits, and the probabilities of all classes."""
+        numbers = torch.cat((*self.logits, self.probabilities))
+        return bool(self.finite.all()) and bool(torch.isfinite(numbers).all())
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -161,6 +172,7 @@ class Explanation(Sequence[ClassEvidence]):
             sigmoid_logit=float(self.logits.sigmoid[position]),
             signed=self.signed[position],
             raw=self.raw[position],
+            is_finite=bool(self.finite[position]),
             residual=None if self.residuals is None else float(self.residuals[position]),
             sign=self.sign,
             normalization=self.normalization,

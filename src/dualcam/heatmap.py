@@ -47,6 +47,16 @@ def combine(parts: Sequence[Tensor], activations: Tensor, sign: Sign, *, clamp_w
     return total
 
 
+def only_finite(signed: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return both maps [B, K, h, w], zeros where one holds a number that is not finite, and where none does [B, K].
+
+    One such activation is enough, or one weight: both go into the map's sums, whatever the method.
+    """
+    finite = torch.isfinite(signed).all(-1).all(-1) & torch.isfinite(raw).all(-1).all(-1)
+    broken = ~finite[..., None, None]
+    return signed.masked_fill(broken, 0), raw.masked_fill(broken, 0), finite
+
+
 def _weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     if weights.shape[-2:] != (1, 1):
         return (weights * activations).sum(-3)

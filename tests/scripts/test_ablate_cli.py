@@ -53,7 +53,7 @@ def test_tables_and_a_second_run_that_trains_nothing(
     assert {(item["head"], item["sign"], item["normalization"]) for item in result["values"]} == {
         (head, sign, how) for head in HEADS[1:] for sign in ("signed", "positive") for how in ("minmax", "max", "ivr")
     }
-    assert "9 other photos" in result["selection"]
+    assert "anew for each seed; trained on 9 other photos" in result["selection"]
     assert run(command) == 0
     second = capsys.readouterr().out
     assert "0 trained, 4 found" in second

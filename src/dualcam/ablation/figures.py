@@ -114,7 +114,7 @@ def gather(study: Study, records: Sequence[NDArray[Any]]) -> Result:
             for seed in range(study.settings.seeds)
         ),
         broken=int((~whole).sum()),
-        told=first.photos.told,
+        told=_told(study),
     )
 
 
@@ -167,6 +167,12 @@ def _sample(
 
 def _scores(place: Place, columns: dict[str, Column], *, boxes: bool, masks: bool) -> Scores:
     return score_cell(place.rows, place.at, place.chosen, place.shown, boxes, masks, columns)
+
+
+def _told(study: Study) -> str:
+    """Return how photos were chosen: by each seed anew, where the seeds' words differ."""
+    told = list(dict.fromkeys(run.photos.told for run in study.runs))
+    return told[0] if len(told) == 1 else f"{told[0]}, anew for each seed"
 
 
 def _equal(run: Run) -> dict[str, tuple[str, ...]]:

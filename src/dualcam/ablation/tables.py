@@ -52,10 +52,14 @@ def change(effect: Effect) -> str:
     return f"{contrast.ingredient}: {contrast.before} → {contrast.after}"
 
 
-def gap(figure: Estimate, *, digits: int = 2) -> str:
-    """Return a difference with its interval, and the deviation over seeds where there are several."""
-    text = f"{figure.mean:+.{digits}f} [{figure.low:+.{digits}f}, {figure.high:+.{digits}f}]"
-    return f"{text} ± {figure.spread:.{digits}f}" if figure.seeds > 1 else text
+def gap(figure: Estimate) -> str:
+    """Return a difference with its interval."""
+    return f"{figure.mean:+.2f} [{figure.low:+.2f}, {figure.high:+.2f}]"
+
+
+def spread(figure: Estimate) -> str:
+    """Return the deviation over seeds, where there are several."""
+    return f" ± {figure.spread:.2f}" if figure.seeds > 1 else ""
 
 
 def effects_rich(result: Result, title: str) -> Table:
@@ -106,7 +110,7 @@ def notes(result: Result) -> str:
         f"percent points; n = {result.photos} photos{sample} x {result.seeds} seeds, {result.broken} photos broken; "
         f"{_choosing(result)} choose thresholds{top1}. "
         "Differences are paired by photo and seed; 95 % intervals draw photos and seeds, crossed (pigeonhole "
-        f"bootstrap); ±: deviation over seeds alone.{law}"
+        f"bootstrap), bold where they leave zero out; ±: deviation over seeds alone.{law}"
     )
 
 
@@ -119,7 +123,7 @@ def as_markdown(result: Result, about: dict[str, Any]) -> str:
             section = effect.contrast.section
             effects.append([f"*{section}*", *[""] * len(metrics)])
         figures = [effect.figures[metric] for metric in metrics]
-        effects.append([change(effect), *(f"**{gap(f)}**" if f.differs else gap(f) for f in figures)])
+        effects.append([change(effect), *((f"**{gap(f)}**" if f.differs else gap(f)) + spread(f) for f in figures)])
     values = [[*Combination._fields, *titled(result)], ["---"] * 4 + ["---:"] * len(metrics)]
     for item, found in result.values.items():
         values.append([*item, *(f"{f.mean:.1f} [{f.low:.1f}, {f.high:.1f}]" for f in map(found.get, metrics) if f)])

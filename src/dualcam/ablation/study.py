@@ -12,22 +12,21 @@ from rich.progress import Progress
 
 from dualcam.ablation.branches import Shelf, stand_in
 from dualcam.ablation.heads import HEADS, choose_heads
+from dualcam.ablation.inputs import choose_judged, leave_out, open_training
 from dualcam.acceleration.optimize import optimize
 from dualcam.checkpoint import fingerprint, versions
 from dualcam.data.photos import MAX_MEGAPIXELS
-from dualcam.datasets import TRAIN_SPLITS, Dataset, open_dataset, splits
-from dualcam.errors import ChoiceError, DataError
+from dualcam.datasets import Dataset
+from dualcam.errors import ChoiceError
 from dualcam.evaluation.cells import NORMALIZATIONS, SIGNS, Grid, make_grid
 from dualcam.evaluation.fidelity import Fidelity
 from dualcam.evaluation.measure import Protocol
-from dualcam.evaluation.photos import Photos, choose_photos, without_truth
+from dualcam.evaluation.photos import Photos
 from dualcam.evaluation.records import Records, clear
 from dualcam.evaluation.run import Evaluation, run_evaluation
 from dualcam.evaluation.views import make_views
 from dualcam.model import DualBranch
 from dualcam.training.settings import TrainingSettings
-
-BEGINNING = "seed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +124,7 @@ def prepare(
     to train on, or the classes are not the model's; `ChoiceError`.
     """
     recipe = replace(settings.recipe, val_share=0.0)
-    fresh, model = open_training(data, settings), without_branch(model)
+    fresh, model = open_training(data, settings.train, settings.train_split), without_branch(model)
     known = stand_in(model, fresh) if recipe.fit_head else model
     heads = choose_heads(settings.head, known)
     runs: list[Run] = []
@@ -133,7 +132,14 @@ def prepare(
     broken: dict[str, str] = {}
     task = progress.add_task("heads", total=settings.seeds * (sum(map(is_trained, heads)) + bool(recipe.fit_head)))
     for seed in range(settings.seeds):
-        photos = choose_judged(known, data, settings, seed)
+        photos = choose_judged(
+            known,
+            data,
+            split=settings.split,
+            select=settings.select,
+            seed=seed,
+            truth_needed=settings.fidelity is None,
+        )
         rest, own = leave_out(fresh, photos), replace(recipe, seed=seed)
         sizes.append(len(rest))
         base = model
@@ -147,47 +153,9 @@ def prepare(
     return Study(settings, _share(runs), heads, tuple(sizes), broken)
 
 
-def choose_judged(model: DualBranch, data: str | PathLike[str], settings: StudySettings, seed: int) -> Photos:
-    """Return the photos that are judged, and those that choose thresholds; fidelity alone needs no truth."""
-    photos = choose_photos(
-        model,
-        data,
-        split=settings.split,
-        select=settings.select,
-        seed=seed,
-        truth_needed=settings.fidelity is None,
-    )
-    return without_truth(photos) if photos.has_truth else photos
-
-
 def is_trained(head: str) -> bool:
     """Whether a branch of its own is trained for ``head``."""
     return HEADS[head].changes is not None
-
-
-def open_training(data: str | PathLike[str], settings: StudySettings) -> Dataset:
-    """Return the photos to train on; raises `DataError` that offers ``train`` where the data has none."""
-    if settings.train is not None:
-        return open_dataset(settings.train, settings.train_split)
-    present = splits(data)
-    if present and settings.train_split is None and not any(s.rpartition("/")[2] in TRAIN_SPLITS for s in present):
-        raise DataError(
-            f"{data} has no train split, only {', '.join(present)}; name photos to train the branches on (train=, "
-            "--train DATA2)"
-        )
-    return open_dataset(data, settings.train_split)
-
-
-def leave_out(dataset: Dataset, photos: Photos) -> Dataset:
-    """Return ``dataset`` without ``photos``; raises `DataError` where fewer than two photos are left."""
-    used = {(part.root / path).resolve() for part, path in _paths(photos, np.union1d(photos.choosing, photos.reported))}
-    kept = [place for place, path in enumerate(dataset.paths) if (dataset.root / path).resolve() not in used]
-    if len(kept) < 2:
-        raise DataError(
-            f"{dataset.root} (split {dataset.split!r}) has no photos to train on beside those that are judged; name "
-            "others (train=, --train DATA2)"
-        )
-    return dataset.subset(kept)
 
 
 def without_branch(model: DualBranch) -> DualBranch:
@@ -252,7 +220,7 @@ def _make_run(names: tuple[str, ...], seed: int, model: DualBranch, photos: Phot
         sign=settings.sign,
         normalize=settings.normalize,
     )
-    return Run(f"{BEGINNING}-{seed}-{names[0]}", (seed,), names, model, photos, grid)
+    return Run(f"seed-{seed}-{names[0]}", (seed,), names, model, photos, grid)
 
 
 def _share(runs: Sequence[Run]) -> tuple[Run, ...]:
@@ -283,8 +251,3 @@ def _evaluation(run: Run, settings: StudySettings, batch_size: int = 16, workers
         batch_size=batch_size,
         workers=workers,
     )
-
-
-def _paths(photos: Photos, positions: NDArray[np.int64]) -> Iterator[tuple[Dataset, str]]:
-    for part, place in map(photos.locate, positions.tolist()):
-        yield part, part.paths[place]

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import nn
 
 import dualcam
-from dualcam.diagnose.inputs import Inputs
+from dualcam.data.truth import Boxes
+from dualcam.diagnose.inputs import Inputs, TrueBoxes
 from dualcam.diagnose.report import write_report
 from dualcam.diagnose.run import Findings, diagnose
 from dualcam.diagnose.sentences import verdict
@@ -107,7 +108,10 @@ def test_a_head_without_a_free_vector_says_so(photos: tuple[str, ...], tmp_path:
 
 def test_true_boxes_and_labels_are_used(photos: tuple[str, ...]) -> None:
     model = wrapped("pooled-linear", dtype=torch.float32)
-    whole = tuple(np.array([[0.0, 0.0, 224.0, 224.0]]) for _ in photos)
+    whole = TrueBoxes(Boxes.of([[[0.0, 0.0, 80.0, 60.0]]] * 4))
+    np.testing.assert_allclose(whole.on_grid(0, (80, 60)), [[0, 0, 224, 224]])
+    stated = TrueBoxes(whole.boxes, np.array([[160, 120]] * 4))
+    np.testing.assert_allclose(stated.on_grid(0, (80, 60)), [[0, 0, 112, 112]])
     inputs = Inputs(photos, np.array([0, 1, 2, 0]), whole, "labels of the data", 4)
     with progress_bar() as progress:
         found = diagnose(model, inputs, SETTINGS, progress).diagnosis

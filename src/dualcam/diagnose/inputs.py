@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dualcam import datasets
 from dualcam.classes import match_classes
 from dualcam.data.stream import find_photos
+from dualcam.data.truth import Boxes
 from dualcam.datasets import Dataset, find_layout, open_dataset
 from dualcam.errors import ChoiceError, DataError
 from dualcam.metrics.box_curve import scale_boxes
@@ -20,16 +21,29 @@ GRID = 224
 
 
 @dataclass(frozen=True)
+class TrueBoxes:
+    """Boxes of N photos in their source pixels; ``sizes`` [N, 2] as stated, None where the files have the last word."""
+
+    boxes: Boxes
+    sizes: NDArray[np.int64] | None = None
+
+    def on_grid(self, photo: int, source: tuple[int, int]) -> NDArray[np.float64]:
+        """Return the boxes [G, 4] of a photo of ``source`` (width, height) on a 224 x 224 grid over it."""
+        stated = source if self.sizes is None else (int(self.sizes[photo, 0]), int(self.sizes[photo, 1]))
+        return scale_boxes(self.boxes[photo], stated, grid=GRID, mode="clean")
+
+
+@dataclass(frozen=True)
 class Inputs:
     """Photos by path, in order; ``labels`` are the model's class indices, None where only the model can say.
 
-    ``boxes`` are true boxes [G, 4] on the 224 x 224 grid over each photo, None where there are none or the labels are
-    not known; ``told`` says where the labels come from. ``found`` photos were there, of which these are a sample.
+    ``boxes`` are None where there are none, or the labels are not known; ``told`` says where the labels come from.
+    ``found`` photos were there, of which these are a sample.
     """
 
     paths: tuple[str, ...]
     labels: NDArray[np.int64] | None
-    boxes: tuple[NDArray[np.float64], ...] | None
+    boxes: TrueBoxes | None
     told: str
     found: int
 
@@ -56,10 +70,7 @@ def open_inputs(
         index, _ = match_classes(model, chosen)
     except DataError:
         return Inputs(tuple(paths), None, None, f"the data's classes are not the model's; {predicted}", len(dataset))
-    boxes = None
-    if chosen.boxes is not None and chosen.sizes is not None:
-        pairs = zip(range(len(chosen)), chosen.sizes.tolist(), strict=True)
-        boxes = tuple(scale_boxes(chosen.boxes[place], (w, h), grid=GRID, mode="clean") for place, (w, h) in pairs)
+    boxes = None if chosen.boxes is None else TrueBoxes(chosen.boxes, chosen.sizes)
     told = f"labels of the data (split {chosen.split!r})" if chosen.split else "labels of the data"
     return Inputs(tuple(paths), np.asarray(index[chosen.labels], np.int64), boxes, told, len(dataset))
 

@@ -22,7 +22,7 @@ from dualcam.diagnose.last_layer import LastLayer
 from dualcam.diagnose.shift import draw_directions
 from dualcam.heads import Head
 from dualcam.losses import class_balanced_bce, positive_weights
-from dualcam.training.lbfgs import Lbfgs
+from dualcam.training.lbfgs import RELATIVE_GAIN, Lbfgs
 from dualcam.training.memory import InMemory
 from dualcam.training.objective import all_rows
 from dualcam.training.run import SGD_EPOCHS
@@ -33,8 +33,8 @@ MOST_CLASSES = 64
 """Class rows that are trained again; they do not interact."""
 RANK_TOLERANCE = 1e-6
 """Singular values below this share of the largest are rounding, not a direction that the data span."""
-STOP, MOST_ROUNDS = 1e-12, 100
-"""L-BFGS goes on until a round of 25 iterations gains less than this share: rows are compared, not only the loss."""
+STOP, MOST_ROUNDS = 1e-11, 60
+"""L-BFGS goes on until a round of 25 iterations gains less than this share: rows are compared, not only losses."""
 Solver = Literal["sgd", "lbfgs"]
 
 
@@ -58,7 +58,8 @@ class Recovery:
     """A retraining in figures.
 
     ``rows`` training inputs (views of photos) span ``rank`` of ``dimensions`` directions; ``classes_trained`` rows were
-    trained. ``epochs`` of SGD in ``steps`` steps; ``rounds`` of L-BFGS at most, ``converged`` in all of its runs.
+    trained. ``epochs`` of SGD in ``steps`` steps; ``rounds`` of L-BFGS at most, of which the last gained at most
+    ``last_gain`` of the objective; ``converged`` where that is no more than `dualcam train` asks for.
     ``cross_entropy_kept`` is the share of the planted offset in the mean row after cross-entropy training by SGD from
     the shifted softmax rows, ``cross_entropy_drift`` how far the mean row moved, as a share of the offset.
     """
@@ -71,6 +72,7 @@ class Recovery:
     epochs: int
     steps: int
     rounds: int
+    last_gain: float
     converged: bool
     weight_decay: float
     left: tuple[Left, ...]
@@ -178,20 +180,20 @@ def measure_recovery(
     starts["random"] = _random_like(start, seed)
     rate = len(branch.weight) / _mean_square(values)
     left: list[Left] = []
-    converged, rounds = True, 0
+    gain, rounds = 0.0, 0
     projector = _span_with_bias(values)
     for solver in solvers:
         how = replace(recipe, solver=solver)
-        plain, done, most = _train(start, task, how, rate)
+        plain, last, most = _train(start, task, how, rate)
         advance()
         for name, other in starts.items():
-            reached, also, count = _train(other, task, how, rate)
-            done, most = done and also, max(most, count)
+            reached, gained, count = _train(other, task, how, rate)
+            last, most = max(last, gained), max(most, count)
             pair = (start, other), (plain, reached)
             left.append(_left(solver, name, pair, values, projector, outside=coordinates.outside.shape[1] > 0))
             advance()
         if solver == "lbfgs":
-            converged, rounds = done, most
+            gain, rounds = last, most
     kept, drift = keep_offset(softmax, softmax_inputs, labels, size=size, seed=seed, settings=recipe)
     advance()
     epochs = SGD_EPOCHS if recipe.epochs is None else recipe.epochs
@@ -204,7 +206,8 @@ def measure_recovery(
         epochs=epochs,
         steps=epochs * -(-len(inputs) // recipe.batch_size),
         rounds=rounds,
-        converged=converged,
+        last_gain=gain,
+        converged=gain <= RELATIVE_GAIN,
         weight_decay=recipe.weight_decay,
         left=tuple(left),
         cross_entropy_kept=kept,
@@ -310,8 +313,8 @@ def _flat(head: Head) -> Tensor:
 
 def _train(
     start: Head, task: BalancedRows | CrossEntropy, settings: TrainingSettings, rate: float
-) -> tuple[Head, bool, int]:
-    """Return the head after training from ``start``, whether the solver converged, and its epochs."""
+) -> tuple[Head, float, int]:
+    """Return the head after training from ``start``, the relative gain of L-BFGS's last round, and the epochs."""
     head = deepcopy(start)
     cpu = torch.device("cpu")
     if settings.solver == "sgd":
@@ -321,12 +324,10 @@ def _train(
         for number in range(epochs):
             loss = sgd.epoch(number, first, lambda count: None)
             first = loss if first is None else first
-        return head, False, epochs
+        return head, 0.0, epochs
     lbfgs = Lbfgs(head, task, settings, cpu)
-    before = float("inf")
-    for number in range(MOST_ROUNDS):
-        reached = lbfgs.epoch(number, None, lambda count: None)
-        if before - reached <= STOP * abs(reached):
-            return head, True, number + 1
-        before = reached
-    return head, False, MOST_ROUNDS
+    before, gain, count = float("inf"), float("inf"), 0
+    while gain > STOP and count < MOST_ROUNDS:
+        reached = lbfgs.epoch(count, None, lambda rows: None)
+        before, gain, count = reached, (before - reached) / max(abs(reached), 1e-300), count + 1
+    return head, max(gain, 0.0), count

@@ -149,7 +149,8 @@ def diagnose(
     found = None
     if labels is not None and inputs.boxes is not None:
         true = draw_maps(model, seen.activations, labels, method, layer, shifts[chosen : chosen + 1])
-        boxes = [inputs.boxes[position] for position in seen.positions.tolist()]
+        places = zip(seen.positions.tolist(), seen.placements, strict=True)
+        boxes = [inputs.boxes.on_grid(position, placement.source) for position, placement in places]
         found = tuple(localize(named_maps(true, 0 if layer is not None else None), judge, boxes))
     progress.update(steps, completed=4 + RETRAININGS)
     result = Diagnosis(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -383,6 +384,23 @@ def test_expensive_metrics_have_a_sample_of_their_own(
             ours, theirs = (rows["fidelity"][:, 0, *at] for at in (grid.position(row.cell), base))
             assert over is not None
             assert over.mean == pytest.approx((ours.astype(float) - theirs).mean(), abs=1e-5)
+
+
+def test_the_example_in_the_docs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "fidelity.md"
+    code = page.read_text(encoding="utf-8").partition("From Python, with a wrapped `model`:\n")[2].split("\n\nA ")[0]
+    monkeypatch.chdir(folder.parent)
+    model = wrapped("pooled-linear")
+    for _ in range(2):  # the second time from the records
+        with counted(model) as seen:
+            exec(compile(dedent(code), "docs/fidelity.md", "exec"), {"model": model})
+    assert seen.photos == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * len(make_grid(model).computed) * 3
+    assert lines[: len(lines) // 2] == lines[len(lines) // 2 :]
+    assert lines[0].startswith("softmax cam signed minmax ")
 
 
 def test_mistakes_are_named(folder: Path, tmp_path: Path) -> None:

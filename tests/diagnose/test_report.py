@@ -26,11 +26,11 @@ from tests.observe import changed, snapshot
 
 ABOUT: dict[str, Any] = {
     "command": "dualcam diagnose",
-    "model": {"source": None},
+    "model": {"name": "tiny"},
     "labels": "predictions",
     "versions": {"dualcam": "0"},
 }
-SETTINGS = DiagnoseSettings(draws=2, views=2)
+SETTINGS = DiagnoseSettings(draws=2, views=1)
 
 
 @pytest.fixture

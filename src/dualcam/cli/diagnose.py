@@ -75,7 +75,7 @@ def diagnose(
             wrapped, inputs, settings, progress, max_megapixels=photos.max_megapixels, workers=photos.workers
         )
     broken = findings.observed.broken
-    about = describe_run(wrapped, inputs, settings, broken)
+    about = describe_run(wrapped, options.model, inputs, settings, broken)
     try:
         files = write_report(out, wrapped, findings, settings, about)
     except OSError as error:
@@ -110,7 +110,7 @@ def split_model(options: ModelOptions, what: tuple[str, ...]) -> tuple[ModelOpti
 
 
 def describe_run(
-    model: "DualBranch", inputs: "Inputs", settings: DiagnoseSettings, broken: dict[str, str]
+    model: "DualBranch", name: str | None, inputs: "Inputs", settings: DiagnoseSettings, broken: dict[str, str]
 ) -> dict[str, Any]:
     """Return what the files say about the run."""
     from dualcam.checkpoint import fingerprint, versions
@@ -119,6 +119,7 @@ def describe_run(
     return {
         "command": shlex.join(["dualcam", *sys.argv[1:]]),
         "model": {
+            "name": name or model.source,
             "source": model.source,
             "head": model.softmax_head.kind,
             "layer": model.anatomy.layer,

@@ -53,9 +53,10 @@ class Row:
 
 
 def make_rows(model: DualBranch, findings: Findings, settings: DiagnoseSettings) -> list[Row]:
-    """Return the figure's rows: the first photos, each with the drawn shift that changes its map most."""
+    """Return the figure's rows: photos spread over all, each with the drawn shift that changes its map most."""
     rows = []
-    for place in range(min(MOST_PHOTOS, len(findings.observed.photos))):
+    count = len(findings.observed.photos)
+    for place in np.unique(np.linspace(0, count - 1, min(MOST_PHOTOS, count)).astype(int)).tolist():
         chosen = int(findings.index[place])
         name = model.class_names[chosen] if model.class_names else f"class {chosen}"
         title = f"{Path(findings.observed.photos[place]).name}: {name}"

@@ -36,7 +36,7 @@ def write_report(
     """Write the three files, each whole or not at all; return their paths. ``about`` says what the run was."""
     diagnosis = findings.diagnosis
     write_json(out / JSON, as_json(diagnosis, about))
-    name = str(about["model"]["source"] or "the model")
+    name = str(about["model"]["name"])
     write_panel(draw_figure(make_rows(model, findings, settings), findings, name), out / FIGURE)
     write_page(out / PAGE, f"{name}: what softmax left undecided", make_sections(diagnosis, settings, about))
     return [out / JSON, out / FIGURE, out / PAGE]

@@ -136,6 +136,8 @@ def spread(interval: Interval, *, share: bool = True) -> str:
     """Return a mean with its interval: in percent, or a correlation."""
     if not interval.n:
         return "-"
+    if share and 0 < interval.high < 1e-5:
+        return "under 0.001"
     low, high = (100 * each if share else each for each in (interval.low, interval.high))
     mean = 100 * interval.mean if share else interval.mean
     digits = 2 if not share else 1 if abs(mean) >= 1 or not mean else 2 if abs(mean) >= 0.1 else 4

@@ -1,9 +1,11 @@
 """Intervals against resamples drawn one at a time."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 
-from dualcam.metrics.bootstrap import mean_interval, mean_intervals, paired_difference, pooled_interval
+from dualcam.metrics.bootstrap import known_intervals, mean_interval, mean_intervals, paired_difference, pooled_interval
 from dualcam.metrics.pixel_ap import BINS, average_precision
 
 
@@ -58,3 +60,14 @@ def test_few_and_unlike_items() -> None:
         paired_difference([1, 2], [1])
     with pytest.raises(ValueError, match="same images"):
         pooled_interval(np.zeros((2, 3)), average_precision, baseline=np.zeros((1, 3)))
+
+
+def test_what_a_column_does_not_know_is_left_out_of_it_alone() -> None:
+    values = np.random.default_rng(6).random((30, 4))
+    values[::3, 1] = values[::3, 3] = values[:, 2] = np.nan
+    found = known_intervals(values)
+    for column in (0, 1, 3):
+        alone = mean_interval(values[~np.isnan(values[:, column]), column])
+        assert astuple(found[column]) == pytest.approx(astuple(alone))
+    assert [each.n for each in found] == [30, 20, 0, 20]
+    assert np.isnan(found[2].mean)

@@ -11,6 +11,7 @@
     ├── DataError                   a dataset is not as expected
     │   └── PhotoError              one photo can not be read
     ├── CheckpointError             a run directory is incomplete, damaged or of other settings
+    ├── ProcessLost                 another process of the run ended, or does not answer
     └── TrainingDiverged            the loss left the finite numbers or grew without end
 
 A message says what was expected, what came, and the way out. The command line prints it and ends with exit code 2.
@@ -61,6 +62,10 @@ class PhotoError(DataError):
 
 class CheckpointError(DualcamError):
     """A run directory is incomplete, damaged, or belongs to other settings."""
+
+
+class ProcessLost(DualcamError):
+    """Another process of the run ended, or does not answer."""
 
 
 class TrainingDiverged(DualcamError):

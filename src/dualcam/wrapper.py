@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dualcam import sources
 from dualcam.adapter import Adapter
 from dualcam.anatomy import examine
+from dualcam.classifier.checkpoint import is_classifier
 from dualcam.data.preprocessing import Preprocessing
 from dualcam.errors import ModelError, check_choice
 from dualcam.model import DualBranch
@@ -36,8 +37,9 @@ def wrap(
 ) -> DualBranch:
     """Wrap a classifier; nothing about it is changed. Of what `torch.compile` returned, the module below is wrapped.
 
-    ``model``: a module; "timm:NAME", "torchvision:NAME", "hf:NAME"; a directory that `dualcam train` or
-    `DualBranch.save` wrote; or None for the EfficientNet-Lite0 that comes with dualcam, with its trained branch.
+    ``model``: a module; "timm:NAME", "torchvision:NAME", "hf:NAME"; a directory that `dualcam train`, `dualcam
+    train-classifier` or `DualBranch.save` wrote; or None for the EfficientNet-Lite0 that comes with dualcam, with its
+    trained branch.
 
     What is found by a probe forward can be given by hand: ``layer``, the path of the module whose output is the last
     spatial activations; ``head``, a module that maps them [B, D, h, w] to the logits; ``layout`` of that output;
@@ -68,6 +70,8 @@ def wrap(
     options = LoadOptions(weights, download)
     if model is None:
         model = checkpoint.DEFAULT
+    if isinstance(model, str | PathLike) and is_classifier(Path(model)):
+        model = f"classifier:{Path(model)}"
     if isinstance(model, PathLike) or (isinstance(model, str) and _is_directory(model)):
         given |= {"preprocessing": preprocessing, "class_names": class_names, "outputs": outputs}
         by_hand = [name for name, value in given.items() if value is not None]

@@ -28,6 +28,7 @@ from dualcam.cli import (
     figure,
     reproduce,
     train,
+    train_classifier,
 )
 from dualcam.cli.runtime import tune_process
 from dualcam.errors import DualcamError
@@ -39,7 +40,10 @@ app = App(
     help_epilogue="Settings: --config FILE.yaml or ./dualcam.yaml, then DUALCAM_* variables, then flags.",
 )
 app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False  # `run` answers it, with the way on
-for module in (demo, explain, annotate, train, evaluate, ablate, figure, diagnose, reproduce, describe, card, data):
+for module in (
+    *(demo, explain, annotate, train_classifier, train, evaluate, ablate),
+    *(figure, diagnose, reproduce, describe, card, data),
+):
     app.command(module.COMMAND)
 
 

@@ -27,12 +27,16 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A classifier as its source gives it; ``source`` names it so that a checkpoint can find it again."""
+    """A classifier as its source gives it; ``source`` names it so that a checkpoint can find it again.
+
+    ``fresh`` are the paths of modules that have no pretrained weights, where the others have.
+    """
 
     module: nn.Module
     source: str | None
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None
+    fresh: tuple[str, ...] = ()
 
 
 @cache

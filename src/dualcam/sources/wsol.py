@@ -36,7 +36,19 @@ def load(name: str, options: LoadOptions) -> Classifier:
     if options.weights not in ("pretrained", "random"):
         load_weights_file(module, options.weights)
     whole = network == "resnet50" and pretrained
-    return Classifier(module.eval(), f"{PREFIX}:{name}", PREPROCESSING, base.class_names if whole else None)
+    names = base.class_names if whole else None
+    return Classifier(module.eval(), f"{PREFIX}:{name}", PREPROCESSING, names, fresh_layers(network, module))
+
+
+def fresh_layers(network: str, module: nn.Module) -> tuple[str, ...]:
+    """Return the paths of the layers that torchvision's network does not have."""
+    if network == "inception_v3":
+        return "top", "classifier"
+    if network == "vgg16":
+        kept = module.get_submodule("0")
+        assert isinstance(kept, nn.Sequential)
+        return f"0.{len(kept) - 2}", "3"
+    return ()
 
 
 def resnet50(base: nn.Module, cells: int) -> nn.Module:

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from dualcam.files import write_whole
 
@@ -30,12 +31,16 @@ MAPS = ("val_branch_map", "val_softmax_map")
 
 def write_csv(path: Path, history: Sequence[Epoch]) -> None:
     """Write one line an epoch."""
+    several = any(epoch.val_branch_map is not None for epoch in history)
+    write_rows(path, [field.name for field in fields(Epoch) if several or field.name not in MAPS], history)
+
+
+def write_rows(path: Path, names: Sequence[str], rows: Sequence[Any]) -> None:
+    """Write the fields called ``names`` of dataclasses as CSV, whole or not at all."""
     with write_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        several = any(epoch.val_branch_map is not None for epoch in history)
-        names = [field.name for field in fields(Epoch) if several or field.name not in MAPS]
         writer = csv.DictWriter(stream, names, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(asdict(epoch) for epoch in history)
+        writer.writerows(asdict(row) for row in rows)
 
 
 def write_plot(path: Path, history: Sequence[Epoch]) -> None:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from os import PathLike
+from typing import Protocol
 
 from dualcam.data.multi_label import check_single, with_all_labels
 from dualcam.datasets import Dataset, hold_out, open_dataset, splits
-from dualcam.training.settings import TrainingSettings
 
 VAL_SPLITS = ("val", "train-fullsup")
 
@@ -19,7 +19,23 @@ class Inputs:
     told: str | None = None
 
 
-def find_inputs(data: str | PathLike[str] | Dataset, split: str | None, settings: TrainingSettings) -> Inputs:
+class Choice(Protocol):
+    """What the settings of a run say about its photos."""
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether all labels of a photo count."""
+
+    @property
+    def val_share(self) -> float:
+        """Share held out for validation."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the hold-out."""
+
+
+def find_inputs(data: str | PathLike[str] | Dataset, split: str | None, settings: Choice) -> Inputs:
     """Return training photos, and validation photos: the data's own val split, or a share held out of each class.
 
     Where several labels of a photo are to count (``settings.multi_label``), the datasets have their ``label_sets``.

@@ -83,7 +83,7 @@ class Course:
         """Go on from the state on disk, if there is one; else write the start, so that a kill finds a run."""
         if self.folder is None:
             return
-        state = load_state(self.folder, self.identity) if resume else None
+        state = load_state(self.folder, self.identity, Epoch) if resume else None
         if state is None:
             self._save()
             return

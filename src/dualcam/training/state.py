@@ -3,28 +3,31 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dualcam.errors import CheckpointError
 from dualcam.files import write_json, write_whole
-from dualcam.training.history import Epoch
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FOLDER = "state"
+Row = TypeVar("Row", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
-class RunState:
+class RunState(Generic[Row]):
     """Tensors after ``len(history)`` epochs, the history so far, and whether the solver has converged."""
 
     tensors: dict[str, Tensor]
-    history: tuple[Epoch, ...]
+    history: tuple[Row, ...]
     converged: bool
 
 
-def save_state(out: Path, identity: dict[str, Any], state: RunState) -> None:
+def save_state(out: Path, identity: dict[str, Any], state: RunState[Row]) -> None:
     """Write the state; the JSON is replaced last, so that a kill leaves this state or the one before."""
     folder = out / FOLDER
     name = f"epoch-{len(state.history):04d}.safetensors"
@@ -37,8 +40,8 @@ def save_state(out: Path, identity: dict[str, Any], state: RunState) -> None:
             old.unlink(missing_ok=True)
 
 
-def load_state(out: Path, identity: dict[str, Any]) -> RunState | None:
-    """Return the state in ``out``, None where there is none.
+def load_state(out: Path, identity: dict[str, Any], row: type[Row]) -> RunState[Row] | None:
+    """Return the state in ``out``, None where there is none; ``row`` is the type of the history's lines.
 
     Raises `CheckpointError` that names the settings in which the earlier run differs from ``identity``.
     """
@@ -54,7 +57,7 @@ def load_state(out: Path, identity: dict[str, Any]) -> RunState | None:
         raise CheckpointError(
             f"the run in {out} can not be resumed with other settings ({changes}); start over with --overwrite"
         )
-    history = tuple(Epoch(**row) for row in content["history"])
+    history = tuple(row(**fields) for fields in content["history"])
     return RunState(load_file(path.parent / content["tensors"]), history, content["converged"])
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dualcam.anatomy import scores_of
+from dualcam.adapter import scores_of
 from dualcam.classifier.history import ClassifierEpoch
 from dualcam.classifier.network import buffers, rate_groups, set_modes
 from dualcam.classifier.photos import Batch, EpochPhotos, deal, epoch_order, load_batches

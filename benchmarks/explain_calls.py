@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import dualcam
 from dualcam import DualBranch, methods
+from dualcam.guards import evaluating
 
 SIDE = 224
 BASELINES = ("plain", "inference")
@@ -133,12 +134,12 @@ def _tail_only(subject: Subject, classes: list[int]) -> Callable[[], Any]:
 def _second_head(subject: Subject) -> Callable[[], Any]:
     """Return what a second branch costs by itself: its head, once, on what a forward has left."""
     model = subject.wrapped
-    with torch.no_grad():
-        activations = model.activations(subject.images)
+    with evaluating(model):
+        read = model.sigmoid_head.input_of(model.tap(subject.images)).detach()
 
     def second_head() -> Any:
         with torch.no_grad():
-            return model.sigmoid_head(activations)
+            return model.sigmoid_head(read)
 
     return second_head
 

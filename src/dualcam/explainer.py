@@ -1,5 +1,6 @@
 """The pipeline: images -> one forward -> activations -> gradients of the tail -> weights -> signed maps."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -15,13 +16,14 @@ from dualcam.data.prepared import Photo, Prepared, prepare_photo, prepare_tensor
 from dualcam.description import check_applicable, default_method
 from dualcam.errors import ChoiceError, check_choice
 from dualcam.explanation import Explanation
+from dualcam.gradients import class_gradients
 from dualcam.guards import evaluating
 from dualcam.heads import Head
 from dualcam.heatmap import combine, only_finite, weight_parts
 from dualcam.labels import label_probabilities
 from dualcam.methods import Method
 from dualcam.model import DualBranch
-from dualcam.probing import make_probes
+from dualcam.probing import LINEAR_SCORES, make_probes
 from dualcam.targets import (
     READS,
     SCORES,
@@ -34,6 +36,9 @@ from dualcam.targets import (
 )
 from dualcam.tuning import DEFAULTS, Tuning, check_read, make_tuning
 from dualcam.types import Branch, BranchLogits, Evidence, Fit, Normalization, Score, Sign, Tapped
+
+AT_ONCE = 2**24
+"""Elements of weights or gradients that the maps of several classes are made of at once; 64 MiB in single precision."""
 
 Images: TypeAlias = "Tensor | Photo | Sequence[Photo]"
 
@@ -210,22 +215,15 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
     backbone does not run again, but for methods that ask it further questions (`Method.needs`).
     """
     counts = (index >= 0).sum(1).tolist()
-    index = index.clamp(min=0)
-    head = model.head(settings.branch)
-    with evaluating(*{head, model.sigmoid_head}):
-        with torch.no_grad():  # the sigmoid branch's other logits are nobody's question, and cost what its rows weigh
-            sigmoid = model.sigmoid_head
-            sigmoid_logits = sigmoid.logits_of(sigmoid.input_of(forward.tapped), index)
-        logits = BranchLogits(forward.logits.gather(1, index), sigmoid_logits)
-        evidence = gather_evidence(head, forward.tapped, index, settings.score, settings.tuning)
-    asked = (settings.method, settings.branch, settings.score, settings.tuning)
-    evidence = with_probes(evidence, model, forward.batch, index, *asked)
+    if min(counts) < index.shape[1]:
+        index = index.clamp(min=0)
+    with torch.no_grad(), evaluating(model.sigmoid_head):
+        # The sigmoid branch's other logits are nobody's question, and cost what its rows weigh.
+        sigmoid = model.sigmoid_head
+        sigmoid_logits = sigmoid.logits_of(sigmoid.input_of(forward.tapped), index)
+    logits = BranchLogits(forward.logits.gather(1, index), sigmoid_logits)
+    signed, raw = make_maps(model, forward, index, settings)
     with torch.no_grad(), _full_precision(forward.activations):
-        parts = weight_parts(settings.method, evidence)
-        signed = combine(parts, evidence.activations, "signed", clamp_weights=settings.clamp_weights)
-        raw = signed
-        if settings.sign != "signed":
-            raw = combine(parts, evidence.activations, settings.sign, clamp_weights=settings.clamp_weights)
         signed, raw, finite = only_finite(signed, raw)
         residuals = completeness_residuals(model, settings, signed, index, logits)
         probabilities = to_probabilities(forward.logits, model.outputs)
@@ -250,45 +248,101 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
     ]
 
 
+def make_maps(model: DualBranch, forward: Forward, index: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Return the maps [B, K, h, w] of the classes ``index`` [B, K], signed and under the sign of ``settings``.
+
+    Many classes are taken in parts, so that what is needed on the way never weighs more than `AT_ONCE` elements.
+    """
+    classes = index.shape[1]
+    step = _classes_at_once(model.head(settings.branch), forward.activations, settings)
+    if step >= classes:
+        return _maps_at_once(model, forward, index, settings)
+    signed = raw = forward.activations.new_empty(0)
+    for start in range(0, classes, step):
+        part = slice(start, start + step)
+        found = _maps_at_once(model, forward, index[:, part], settings)
+        if start == 0:
+            signed = found[0].new_empty(len(index), classes, *found[0].shape[2:])
+            raw = signed if settings.sign == "signed" else torch.empty_like(signed)
+        signed[:, part] = found[0]
+        if settings.sign != "signed":
+            raw[:, part] = found[1]
+    return signed, raw
+
+
+def _classes_at_once(head: Head, activations: Tensor, settings: Settings) -> int:
+    """Return for how many classes weights, or gradients, of `AT_ONCE` elements are made; a method's forwards once."""
+    if settings.method.needs:
+        return sys.maxsize
+    by_channel = head.is_linear and settings.method.total is not None
+    shared = by_channel and settings.score in LINEAR_SCORES
+    weights = activations.shape[1] if shared else activations[:, :, 0, 0].numel() if by_channel else activations.numel()
+    return max(1, AT_ONCE // max(1, weights))
+
+
+def _maps_at_once(model: DualBranch, forward: Forward, index: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    head = model.head(settings.branch)
+    with evaluating(head):
+        evidence = gather_evidence(head, forward.tapped, index, settings.score, settings.tuning)
+    asked = (settings.method, settings.branch, settings.score, settings.tuning)
+    evidence = with_probes(evidence, model, forward.batch, index, *asked)
+    with torch.no_grad(), _full_precision(forward.activations):
+        parts = weight_parts(settings.method, evidence)
+        signed = combine(parts, evidence.activations, "signed", clamp_weights=settings.clamp_weights)
+        if settings.sign == "signed":
+            return signed, signed
+        return signed, combine(parts, evidence.activations, settings.sign, clamp_weights=settings.clamp_weights)
+
+
 def gather_evidence(
     head: Head,
     tapped: Tapped,
     index: Tensor,
     score: Score,
     tuning: Tuning = DEFAULTS,
+    *,
+    create_graph: bool = False,
 ) -> Evidence:
     """Return activations [B, 1, D, h, w] and the gradients of the explained scores of classes ``index`` [B, K].
 
-    Linear heads give them in closed form, [B, K, D, 1, 1], at no backward pass. Other heads run again, on activations
+    Linear heads give them in closed form at no backward pass, [B, K, D, 1, 1], or [1, K, D, 1, 1] where all images are
+    asked about the same classes and the score's gradient is the same for all. Other heads run again, on activations
     that are detached, so that no gradient enters the backbone or a parameter's ``.grad``; a "tail" head reads the
-    features of the forward, whose graph ends at the activations, so only the tail is walked back.
+    features of the forward, whose graph ends at the activations, so only the tail is walked back. ``create_graph``:
+    nothing is detached, and what is returned can be differentiated; not for "tail" heads.
     """
     activations = tapped.activations
     if head.is_linear:
-        weight = _full(head.rows().weight.detach())
-        if score == "logit":
-            rows = weight[index]
-        else:
-            with torch.no_grad():
-                logits = _full(head(activations))
+        with torch.set_grad_enabled(create_graph):
+            weight = _full(head.rows().weight if create_graph else head.rows().weight.detach())
+            asked = index[:1] if score in LINEAR_SCORES and index.stride(0) == 0 else index
+            if score == "logit":
+                rows = _take(weight, asked)
+            else:
+                logits = _full(head(activations[: len(asked)]))
                 with _full_precision(activations):
-                    rows = score_gradients(logits, index, score, tuning) @ weight
-        rows = rows[..., None, None]
-        cells = activations.shape[2] * activations.shape[3]
-        return Evidence(_full(activations).unsqueeze(1), rows / cells, rows)
+                    rows = score_gradients(logits, asked, score, tuning) @ weight
+            rows = rows[..., None, None]
+            cells = activations.shape[2] * activations.shape[3]
+            return Evidence(_full(activations).unsqueeze(1), rows / cells, rows)
     with torch.inference_mode(mode=False), torch.enable_grad():
         leaf, inputs = tapped.leaf, head.input_of(tapped)
-        if leaf is None or not head.reads_features:
+        if create_graph and activations.requires_grad:
+            leaf = inputs = activations
+        elif leaf is None or not head.reads_features:
             leaf = inputs = activations.detach().clone().requires_grad_()
         scores = score_values(_full(head(inputs)), score, tuning).gather(1, index.clone())
-        last = scores.shape[1] - 1
-        gradients = [
-            torch.autograd.grad(scores[:, k].sum(), leaf, retain_graph=k < last or leaf is tapped.leaf)[0]
-            for k in range(scores.shape[1])
-        ]
+        gradients = class_gradients(scores, leaf, keep_graph=leaf is tapped.leaf, create_graph=create_graph)
         if leaf is tapped.leaf and tapped.places is not None:
-            gradients = [gradient[list(tapped.places)] for gradient in gradients]
-    return Evidence(_full(activations).unsqueeze(1), _full(torch.stack(gradients, 1)), None)
+            gradients = gradients[list(tapped.places)]
+        return Evidence(_full(activations).unsqueeze(1), _full(gradients), None)
+
+
+def _take(weight: Tensor, index: Tensor) -> Tensor:
+    """Return the rows [B, K, D] of ``weight`` [C, D] at ``index`` [B, K]; all of them for one image are no copy."""
+    if len(index) == 1 and torch.equal(index[0], torch.arange(len(weight), device=index.device)):
+        return weight.unsqueeze(0)
+    return weight[index]
 
 
 def with_probes(

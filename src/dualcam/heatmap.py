@@ -36,15 +36,15 @@ def combine(parts: Sequence[Tensor], activations: Tensor, sign: Sign, *, clamp_w
     check_choice("sign", sign, ("positive", "signed", "negative"))
     if sign == "signed":
         return _weighted_sum(sum(parts[1:], start=parts[0]), activations)
-    total = torch.zeros((), dtype=activations.dtype, device=activations.device)
+    sums = []
     for weights in parts:
         kept = weights.clamp(min=0) if sign == "positive" else weights.clamp(max=0)
         if clamp_weights:
-            total = total + _weighted_sum(kept, activations)
+            sums.append(_weighted_sum(kept, activations))
         else:
-            total = total + _weighted_sum(kept, activations.clamp(min=0))
-            total = total + _weighted_sum(weights - kept, activations.clamp(max=0))
-    return total
+            sums.append(_weighted_sum(kept, activations.clamp(min=0)))
+            sums.append(_weighted_sum(weights - kept, activations.clamp(max=0)))
+    return sum(sums[1:], start=sums[0])
 
 
 def only_finite(signed: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -45,9 +45,7 @@ def evidence_maps(
     """
     unread = set(options) & {"normalize", "size", "fit", "batch_size"}
     if unread:
-        raise ChoiceError(
-            f"{', '.join(sorted(unread))}: maps are raw, at feature size; normalize and resize them after"
-        )
+        raise ChoiceError(f"{', '.join(sorted(unread))}: these maps are raw, at feature size; leave it out")
     settings = check_options(model, **options)
     batch = prepare_tensor(model.preprocessing, images.detach())
     if not create_graph:

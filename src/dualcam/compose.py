@@ -46,7 +46,7 @@ def make_plan(
     base = check_options(model, branch="softmax", method=default_method(model.softmax_head), sign="signed")
     base = replace(base, normalize=main.normalize)
     compared = tuple(
-        tuple(replace(main, branch=branch, method=method) for method in usual_methods(model.head(branch)))
+        tuple(replace(main, branch=branch, method=method, layers=()) for method in usual_methods(model.head(branch)))
         for branch in ("softmax", "sigmoid")
     )
     return Plan(classes, main, base, compared if compare else (), threshold)

@@ -12,10 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from dualcam import methods
+from dualcam.anatomy import check_layer
 from dualcam.data.prepared import Photo, Prepared, prepare_photo, prepare_tensor
 from dualcam.description import check_applicable, default_method
-from dualcam.errors import ChoiceError, check_choice
+from dualcam.errors import ChoiceError, MethodNotApplicable, check_choice
 from dualcam.explanation import Explanation
+from dualcam.fusion import fuse_maps, layer_evidence
 from dualcam.gradients import class_gradients
 from dualcam.guards import evaluating
 from dualcam.heads import Head
@@ -35,7 +37,7 @@ from dualcam.targets import (
     to_probabilities,
 )
 from dualcam.tuning import DEFAULTS, Tuning, check_read, make_tuning
-from dualcam.types import Branch, BranchLogits, Evidence, Fit, Normalization, Score, Sign, Tapped
+from dualcam.types import Branch, BranchLogits, Evidence, Fit, Fuse, Normalization, Score, Sign, Tapped
 
 AT_ONCE = 2**24
 """Elements of weights or gradients that the maps of several classes are made of at once; 64 MiB in single precision."""
@@ -56,6 +58,8 @@ class ExplainOptions(TypedDict, total=False):
     clamp: Literal["auto", "weights", "contributions"]
     batch_size: int
     tuning: Tuning | Mapping[str, float | int | None] | None
+    layers: Sequence[str]
+    fuse: Fuse
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class Settings:
     size: tuple[int, int] | None
     clamp_weights: bool
     tuning: Tuning = DEFAULTS
+    layers: tuple[str, ...] = ()
+    fuse: Fuse = "max"
 
 
 def explain(
@@ -92,6 +98,8 @@ def explain(
     - ``normalize="max"`` | "minmax" | "ivr" | None (logits); ``size``: (height, width) of the maps, default the
       photo's;
     - ``tuning``: numbers of some methods and scores by name, {"gamma": 1}; `dualcam.tuning.Tuning` has them all;
+    - ``layers``: paths of layers whose maps are fused, by their ``fuse="max"`` or "mean", each divided by its maximum
+      (`dualcam.fusion`); the method is "layer-cam" then, unless another gradient method is named;
     - ``fit="squash"`` | "crop" | "pad": how a photo is brought to the input size; ``batch_size=16`` for photos.
 
     Works under no_grad, inference_mode and autocast, and in train mode (eval mode inside, restored after); leaves the
@@ -123,8 +131,10 @@ def check_options(model: DualBranch, **options: Unpack[ExplainOptions]) -> Setti
     """Return checked settings for ``model``; raises `ChoiceError` and `MethodNotApplicable`."""
     branch = options.get("branch", "sigmoid")
     head = model.head(branch)
-    method = methods.get(options.get("method") or default_method(head))
+    layers, fuse = tuple(options.get("layers", ())), options.get("fuse", "max")
+    method = methods.get(options.get("method") or ("layer-cam" if layers else default_method(head)))
     check_applicable(method, head)
+    check_layers(model, layers, method, fuse)
     sign, normalize = options.get("sign", "positive"), options.get("normalize", "max")
     score, clamp = options.get("score", "logit"), options.get("clamp", "auto")
     check_choice("sign", sign, ("positive", "signed", "negative"))
@@ -134,7 +144,20 @@ def check_options(model: DualBranch, **options: Unpack[ExplainOptions]) -> Setti
     clamp_weights = clamp == "weights" or (clamp == "auto" and model.anatomy.nonnegative)
     tuning = make_tuning(options.get("tuning"))
     check_read(tuning, (*method.reads, *READS.get(score, ())), f"method {method.name!r} and score {score!r}")
-    return Settings(method, branch, sign, normalize, score, options.get("size"), clamp_weights, tuning)
+    return Settings(method, branch, sign, normalize, score, options.get("size"), clamp_weights, tuning, layers, fuse)
+
+
+def check_layers(model: DualBranch, layers: Sequence[str], method: Method, fuse: Fuse) -> None:
+    """Raise `ChoiceError`, `StructureNotFound` or `MethodNotApplicable` where ``layers`` can not be fused."""
+    check_choice("fuse", fuse, ("max", "mean"))
+    for layer in layers:
+        check_layer(model.classifier, layer)
+    if layers and (method.needs_rows or method.needs):
+        raise MethodNotApplicable(f"method {method.name!r} knows one layer; several are fused by gradient methods")
+    if len(layers) == 1:
+        raise ChoiceError(
+            f"layers={layers[0]!r} is one layer; name several, or wrap the model with layer={layers[0]!r}"
+        )
 
 
 @dataclass(frozen=True)
@@ -253,6 +276,8 @@ def make_maps(model: DualBranch, forward: Forward, index: Tensor, settings: Sett
 
     Many classes are taken in parts, so that what is needed on the way never weighs more than `AT_ONCE` elements.
     """
+    if settings.layers:
+        return _fused(model, forward, index, settings)
     classes = index.shape[1]
     step = _classes_at_once(model.head(settings.branch), forward.activations, settings)
     if step >= classes:
@@ -267,6 +292,17 @@ def make_maps(model: DualBranch, forward: Forward, index: Tensor, settings: Sett
         signed[:, part] = found[0]
         if settings.sign != "signed":
             raw[:, part] = found[1]
+    return signed, raw
+
+
+def _fused(model: DualBranch, forward: Forward, index: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Return the maps of several layers in one, by a forward of their own."""
+    images, asked = input_images(model, forward.batch), (settings.branch, settings.score, settings.tuning)
+    found = layer_evidence(model, images, index, settings.layers, *asked)
+    with torch.no_grad(), _full_precision(forward.activations):
+        found = [replace(each, activations=_full(each.activations), gradients=_full(each.gradients)) for each in found]
+        signs: tuple[Sign, ...] = ("signed", settings.sign)
+        signed, raw = (fuse_maps(found, settings.method, sign, settings.fuse) for sign in signs)
     return signed, raw
 
 
@@ -379,7 +415,7 @@ def completeness_residuals(
     ``logits`` are both branches' [B, K].
     """
     head, total = model.head(settings.branch), settings.method.total
-    if not head.is_linear or total is None or settings.score != "logit":
+    if not head.is_linear or total is None or settings.score != "logit" or settings.layers:
         return None
     amount = signed.mean((-2, -1)) if total == "mean" else signed.sum((-2, -1))
     branch_logits = logits.sigmoid if settings.branch == "sigmoid" else logits.softmax

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from dualcam.cli.options import FastModelOptions, open_model
 from dualcam.tuning import DEFAULTS, Tuning
-from dualcam.types import Branch, Fit, Normalization, Score, Sign
+from dualcam.types import Branch, Fit, Fuse, Normalization, Score, Sign
 
 if TYPE_CHECKING:
     from dualcam.model import DualBranch
@@ -40,6 +40,12 @@ class EvidenceOptions:
     score: Score = "logit"
     """Which score of the branch is explained; centered, log-odds and the two of probability are free of shifts
     common to all classes; rest adds log p to the logit; finer tells the class from those most like it."""
+
+    layers: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
+    """Fuse the maps of several layers, named by their paths, into a finer one; by layer-cam unless another is named."""
+
+    fuse: Fuse = "max"
+    """How they are fused."""
 
     threshold: float = 0.2
     """Boxes surround what lies above this share of the map's maximum."""
@@ -96,7 +102,9 @@ def explain(
     found = find_photos(photos, skip=out)
     check_evidence(evidence)
     wrapped = open_model(model)
-    options = {key: getattr(evidence, key) for key in ("method", "branch", "sign", "normalize", "score")}
+    options = {
+        key: getattr(evidence, key) for key in ("method", "branch", "sign", "normalize", "score", "layers", "fuse")
+    }
     plan = make_plan(
         wrapped,
         check_options(wrapped, **options, tuning=tuning),
@@ -165,7 +173,7 @@ def describe_run(model: "DualBranch", evidence: EvidenceOptions, tuning: Tuning)
             "fingerprint": fingerprint(model),
             "training": record.get("summary"),
         },
-        "settings": {**asdict(evidence), "classes": list(evidence.classes), **tuned},
+        "settings": {**asdict(evidence), "classes": list(evidence.classes), "layers": list(evidence.layers), **tuned},
         "scale": None,
         "versions": versions(),
     }

@@ -353,7 +353,7 @@ def gather_evidence(
             weight = _full(head.rows().weight if create_graph else head.rows().weight.detach())
             asked = index[:1] if score in LINEAR_SCORES and index.stride(0) == 0 else index
             if score == "logit":
-                rows = _take(weight, asked)
+                rows = weight[asked]
             else:
                 logits = _full(head(activations[: len(asked)]))
                 with _full_precision(activations):
@@ -372,13 +372,6 @@ def gather_evidence(
         if leaf is tapped.leaf and tapped.places is not None:
             gradients = gradients[list(tapped.places)]
         return Evidence(_full(activations).unsqueeze(1), _full(gradients), None)
-
-
-def _take(weight: Tensor, index: Tensor) -> Tensor:
-    """Return the rows [B, K, D] of ``weight`` [C, D] at ``index`` [B, K]; all of them for one image are no copy."""
-    if len(index) == 1 and torch.equal(index[0], torch.arange(len(weight), device=index.device)):
-        return weight.unsqueeze(0)
-    return weight[index]
 
 
 def with_probes(

@@ -27,7 +27,7 @@ def class_gradients(scores: Tensor, leaf: Tensor, *, keep_graph: bool = False, c
 def _of_chunk(totals: Tensor, leaf: Tensor, *, keep_graph: bool, create_graph: bool) -> Tensor:
     """Return the gradients [K, B, ...] of ``totals`` [K]."""
     retain = keep_graph or create_graph
-    if len(totals) > 1:
+    if len(totals) > 1 and not torch.is_anomaly_enabled():  # which looks at values, as a batch of gradients has none
         directions = torch.eye(len(totals), dtype=totals.dtype, device=totals.device)
         try:
             return torch.autograd.grad(

@@ -35,9 +35,12 @@ APPLICABLE = [
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Make fake tensors, on devices that need not be there, inside of the block."""
 
-    def grad(outputs: Any, inputs: Any, *_: Any, **__: Any) -> tuple[Tensor, ...]:
-        assert all(item.device == ELSEWHERE for item in (*_several(outputs), *_several(inputs)))
-        return tuple(torch.zeros_like(item) for item in _several(inputs))
+    def grad(
+        outputs: Any, inputs: Any, directions: Any = (), *, is_grads_batched: bool = False, **_: Any
+    ) -> tuple[Tensor, ...]:
+        assert all(item.device == ELSEWHERE for item in (*_several(outputs), *_several(inputs), *_several(directions)))
+        leading = (len(directions),) if is_grads_batched else ()
+        return tuple(item.new_zeros(*leading, *item.shape) for item in _several(inputs))
 
     with monkeypatch.context() as patch, FakeTensorMode(allow_non_fake_inputs=True):
         patch.setattr(torch.autograd, "grad", grad)

@@ -50,11 +50,15 @@ def combine(parts: Sequence[Tensor], activations: Tensor, sign: Sign, *, clamp_w
 def only_finite(signed: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return both maps [B, K, h, w], zeros where one holds a number that is not finite, and where none does [B, K].
 
+    The zeros are written into the maps given: a thousand classes' are not copied for the rare broken one.
     One such activation is enough, or one weight: both go into the map's sums, whatever the method.
     """
     finite = torch.isfinite(signed).all(-1).all(-1) & torch.isfinite(raw).all(-1).all(-1)
     broken = ~finite[..., None, None]
-    return signed.masked_fill(broken, 0), raw.masked_fill(broken, 0), finite
+    signed.masked_fill_(broken, 0)
+    if raw is not signed:
+        raw.masked_fill_(broken, 0)
+    return signed, raw, finite
 
 
 def _weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:

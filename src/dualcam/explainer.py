@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Literal, TypeAlias, TypedDict, Unpack
+from typing import Literal, NamedTuple, TypeAlias, TypedDict, Unpack
 
 import torch
 from PIL import Image
@@ -240,12 +240,17 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
     counts = (index >= 0).sum(1).tolist()
     if min(counts) < index.shape[1]:
         index = index.clamp(min=0)
-    with torch.no_grad(), evaluating(model.sigmoid_head):
-        # The sigmoid branch's other logits are nobody's question, and cost what its rows weigh.
-        sigmoid = model.sigmoid_head
-        sigmoid_logits = sigmoid.logits_of(sigmoid.input_of(forward.tapped), index)
+    head, sigmoid, ran = model.head(settings.branch), model.sigmoid_head, None
+    if not head.is_linear and not settings.layers:
+        with evaluating(head):
+            ran = run_head(head, forward.tapped)
+    with torch.no_grad(), evaluating(sigmoid):
+        if ran is not None and head is sigmoid:
+            sigmoid_logits = ran.logits.gather(1, index)
+        else:  # its other logits are nobody's question, and cost what their rows weigh
+            sigmoid_logits = sigmoid.logits_of(sigmoid.input_of(forward.tapped), index)
     logits = BranchLogits(forward.logits.gather(1, index), sigmoid_logits)
-    signed, raw = make_maps(model, forward, index, settings)
+    signed, raw = make_maps(model, forward, index, settings, ran)
     with torch.no_grad(), _full_precision(forward.activations):
         signed, raw, finite = only_finite(signed, raw)
         residuals = completeness_residuals(model, settings, signed, index, logits)
@@ -271,7 +276,16 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
     ]
 
 
-def make_maps(model: DualBranch, forward: Forward, index: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+class HeadRun(NamedTuple):
+    """A run of a head that is not linear, recorded by autograd: its logits [B, C], and the leaf that they come from."""
+
+    leaf: Tensor
+    logits: Tensor
+
+
+def make_maps(
+    model: DualBranch, forward: Forward, index: Tensor, settings: Settings, ran: HeadRun | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the maps [B, K, h, w] of the classes ``index`` [B, K], signed and under the sign of ``settings``.
 
     Many classes are taken in parts, so that what is needed on the way never weighs more than `AT_ONCE` elements.
@@ -281,11 +295,11 @@ def make_maps(model: DualBranch, forward: Forward, index: Tensor, settings: Sett
     classes = index.shape[1]
     step = _classes_at_once(model.head(settings.branch), forward.activations, settings)
     if step >= classes:
-        return _maps_at_once(model, forward, index, settings)
+        return _maps_at_once(model, forward, index, settings, ran)
     signed = raw = forward.activations.new_empty(0)
     for start in range(0, classes, step):
         part = slice(start, start + step)
-        found = _maps_at_once(model, forward, index[:, part], settings)
+        found = _maps_at_once(model, forward, index[:, part], settings, ran)
         if start == 0:
             signed = found[0].new_empty(len(index), classes, *found[0].shape[2:])
             raw = signed if settings.sign == "signed" else torch.empty_like(signed)
@@ -316,10 +330,12 @@ def _classes_at_once(head: Head, activations: Tensor, settings: Settings) -> int
     return max(1, AT_ONCE // max(1, weights))
 
 
-def _maps_at_once(model: DualBranch, forward: Forward, index: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+def _maps_at_once(
+    model: DualBranch, forward: Forward, index: Tensor, settings: Settings, ran: HeadRun | None
+) -> tuple[Tensor, Tensor]:
     head = model.head(settings.branch)
     with evaluating(head):
-        evidence = gather_evidence(head, forward.tapped, index, settings.score, settings.tuning)
+        evidence = gather_evidence(head, forward.tapped, index, settings.score, settings.tuning, ran=ran)
     asked = (settings.method, settings.branch, settings.score, settings.tuning)
     evidence = with_probes(evidence, model, forward.batch, index, *asked)
     with torch.no_grad(), _full_precision(forward.activations):
@@ -338,6 +354,7 @@ def gather_evidence(
     tuning: Tuning = DEFAULTS,
     *,
     create_graph: bool = False,
+    ran: HeadRun | None = None,
 ) -> Evidence:
     """Return activations [B, 1, D, h, w] and the gradients of the explained scores of classes ``index`` [B, K].
 
@@ -345,7 +362,8 @@ def gather_evidence(
     asked about the same classes and the score's gradient is the same for all. Other heads run again, on activations
     that are detached, so that no gradient enters the backbone or a parameter's ``.grad``; a "tail" head reads the
     features of the forward, whose graph ends at the activations, so only the tail is walked back. ``create_graph``:
-    nothing is detached, and what is returned can be differentiated; not for "tail" heads.
+    nothing is detached, and what is returned can be differentiated; not for "tail" heads. ``ran`` is a run of the head
+    that is at hand, and stays so.
     """
     activations = tapped.activations
     if head.is_linear:
@@ -362,16 +380,24 @@ def gather_evidence(
             cells = activations.shape[2] * activations.shape[3]
             return Evidence(_full(activations).unsqueeze(1), rows / cells, rows)
     with torch.inference_mode(mode=False), torch.enable_grad():
-        leaf, inputs = tapped.leaf, head.input_of(tapped)
-        if create_graph and activations.requires_grad:
-            leaf = inputs = activations
-        elif leaf is None or not head.reads_features:
-            leaf = inputs = activations.detach().clone().requires_grad_()
-        scores = score_values(_full(head(inputs)), score, tuning).gather(1, index.clone())
-        gradients = class_gradients(scores, leaf, keep_graph=leaf is tapped.leaf, create_graph=create_graph)
+        leaf, logits = ran or run_head(head, tapped, create_graph=create_graph)
+        scores = score_values(_full(logits), score, tuning).gather(1, index.clone())
+        kept = ran is not None or leaf is tapped.leaf
+        gradients = class_gradients(scores, leaf, keep_graph=kept, create_graph=create_graph)
         if leaf is tapped.leaf and tapped.places is not None:
             gradients = gradients[list(tapped.places)]
         return Evidence(_full(activations).unsqueeze(1), _full(gradients), None)
+
+
+def run_head(head: Head, tapped: Tapped, *, create_graph: bool = False) -> HeadRun:
+    """Run ``head``, which is not linear, on what it reads of a forward, for any number of `gather_evidence`."""
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        leaf, inputs = tapped.leaf, head.input_of(tapped)
+        if create_graph and tapped.activations.requires_grad:
+            leaf = inputs = tapped.activations
+        elif leaf is None or not head.reads_features:
+            leaf = inputs = tapped.activations.detach().clone().requires_grad_()
+        return HeadRun(leaf, head(inputs))
 
 
 def with_probes(

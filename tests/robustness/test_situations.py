@@ -168,3 +168,17 @@ def test_the_user_s_own_hooks_see_one_forward_each() -> None:
     model.classifier.register_forward_hook(lambda *_: seen.append(1))
     model.explain(images(), list(range(CLASSES)), method="layer-cam")
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("classes", [None, "all"])
+def test_the_sigmoid_head_runs_once(classes: str | None) -> None:
+    """An MLP head may weigh more than the rest of the forward: logits and gradients come from one run of it."""
+    model = wrapped("mlp")
+    expected = model(images()).sigmoid
+    seen: list[int] = []
+    model.sigmoid_head.register_forward_hook(lambda *_: seen.append(1))
+    explanations = model.explain(images(), classes, method="layer-cam")
+    assert len(seen) == 1
+    for row, explanation in zip(expected, explanations, strict=True):
+        torch.testing.assert_close(explanation.logits.sigmoid, row[explanation.indices])
+        assert not explanation.logits.sigmoid.requires_grad

@@ -57,6 +57,18 @@ def make_tuning(given: "Tuning | Mapping[str, float | int | None] | None") -> Tu
     return Tuning(**values)  # type: ignore[arg-type]
 
 
+def parse_tuning(text: str) -> Tuning:
+    """Return the numbers of "top_k=64,noise=0.2" as a record; raises `ChoiceError`."""
+    values: dict[str, float | int | None] = {}
+    for item in filter(None, text.split(",")):
+        name, _, number = item.partition("=")
+        try:
+            values[name.strip()] = float(number) if any(mark in number for mark in ".e") else int(number)
+        except ValueError as error:
+            raise ChoiceError(f"{item!r} is not NAME=NUMBER, as in top_k=64") from error
+    return make_tuning(values)
+
+
 def check_read(tuning: Tuning, read: Collection[str], readers: str) -> None:
     """Raise `ChoiceError` where ``tuning`` changes a number that ``readers``, who read ``read``, do not read."""
     for field in fields(Tuning):

@@ -116,3 +116,25 @@ def test_maps_are_those_of_explain(kind: HeadKind) -> None:
         )
         expected = torch.stack([one.raw[0] for one in explained]).float()
         torch.testing.assert_close(maps[each], expected)
+
+
+def test_methods_bring_their_numbers() -> None:
+    model = wrapped("mlp")
+    grid = make_grid(model, method=["score-cam", "score-cam:top_k=2", "ss-cam:top_k=3,samples=2,noise=0.5"])
+    maps = all_maps(model, grid)
+    for name, method, tuning in (
+        ("score-cam", "score-cam", {}),
+        ("score-cam:top_k=2", "score-cam", {"top_k": 2}),
+        ("ss-cam:top_k=3,samples=2,noise=0.5", "ss-cam", {"top_k": 3, "samples": 2, "noise": 0.5}),
+    ):
+        explained = model.explain(IMAGES, LABELS, method=method, tuning=tuning, branch="softmax", sign="signed")
+        expected = torch.stack([one.raw[0] for one in explained]).float()
+        torch.testing.assert_close(maps[MapKind(name, "softmax", "signed")], expected)
+    for wrong, message in (
+        ("score-cam:top_k", "'top_k' is not NAME=NUMBER"),
+        ("score-cam:top=3", "no 'top'"),
+        ("score-cam:samples=3", "samples=3 is not read by method 'score-cam'"),
+        ("score:top_k=3", "choose one of"),
+    ):
+        with pytest.raises(ChoiceError, match=message):
+            make_grid(model, method=[wrong])

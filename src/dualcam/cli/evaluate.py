@@ -25,7 +25,7 @@ class GridOptions:
     """What is compared."""
 
     method: Names = ()
-    """Methods (default: the usual ones that apply to the head)."""
+    """Methods (default: the usual ones that apply to the head); with their numbers, score-cam:top_k=64."""
 
     branch: Names = ("softmax", "softmax-centered", "softmax-log-odds", "sigmoid")
     """softmax; softmax-centered, softmax-log-odds, softmax-log-probability, softmax-probability: which no common shift

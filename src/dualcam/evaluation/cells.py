@@ -93,7 +93,7 @@ def make_grid(
     sign: Sequence[str] = SIGNS,
     normalize: Sequence[str] = NORMALIZATIONS,
 ) -> Grid:
-    """Return the grid of the choices; no ``method`` means the usual ones that apply.
+    """Return the grid of the choices; no ``method`` means the usual ones that apply, "score-cam:top_k=64" has numbers.
 
     Raises `ChoiceError`, `MethodNotApplicable`.
 
@@ -109,20 +109,20 @@ def make_grid(
         check_choice(argument, None if values else values, (None,))
         for value in values:
             check_choice(argument, value, choices)
-    found = [methods.get(name) for name in method] or usual_methods(model.softmax_head)
-    for item in found:
-        check_applicable(item, model.softmax_head)
+    names = list(method) or [each.name for each in usual_methods(model.softmax_head)]
+    for name in names:
+        check_applicable(methods.spelled(name)[0], model.softmax_head)
     asked = {"branch": branch, "sign": sign}
     kinds = tuple(
-        MapKind(each.name, scored, way)
-        for scored, each, way in product(BRANCHES, found, SIGNS)
+        MapKind(name, scored, way)
+        for scored, name, way in product(BRANCHES, names, SIGNS)
         if scored in asked["branch"] and way in asked["sign"]
     )
     same: dict[MapKind, MapKind] = {}
     first: dict[tuple[str, str, str], MapKind] = {}
     untrained = _is_clone(model)
     for kind in kinds:
-        how = methods.get(kind.method)
+        how, _ = methods.spelled(kind.method)
         complete = model.softmax_head.is_linear and how.total is not None
         scored = _twin(kind.branch) if untrained else kind.branch
         if how.homogeneous and scored in PARALLEL:

@@ -155,8 +155,8 @@ def raw_maps(model: DualBranch, forward: Forward, kinds: Sequence[MapKind], labe
             evidence = gather_evidence(head, forward.tapped, index, score)
         with torch.no_grad():
             for name in dict.fromkeys(kind.method for kind in kinds if kind.branch == scored):
-                method = methods.get(name)
-                probed = with_probes(evidence, model, forward.batch, index, method, branch, score)
+                method, tuning = methods.spelled(name)
+                probed = with_probes(evidence, model, forward.batch, index, method, branch, score, tuning)
                 parts = weight_parts(method, probed)
                 for kind in kinds:
                     if (kind.branch, kind.method) == (scored, name):

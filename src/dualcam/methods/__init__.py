@@ -14,6 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from dualcam.errors import check_choice
+from dualcam.tuning import Tuning, check_read, parse_tuning
 from dualcam.types import Evidence, Need
 
 
@@ -56,3 +57,11 @@ def get(name: str) -> Method:
     """Return the method called ``name``; raises `ChoiceError` naming them all."""
     check_choice("method", name, available())
     return available()[name]
+
+
+def spelled(name: str) -> tuple[Method, Tuning]:
+    """Return the method and the numbers of a name that may hold some: "score-cam:top_k=64"; raises `ChoiceError`."""
+    plain, _, numbers = name.partition(":")
+    method, tuning = get(plain), parse_tuning(numbers)
+    check_read(tuning, method.reads, f"method {plain!r}")
+    return method, tuning

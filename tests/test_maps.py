@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dualcam import DualBranch, explainer, methods
+from dualcam import DualBranch, methods, raw
 from dualcam.errors import ChoiceError, MethodNotApplicable
-from dualcam.explainer import gather_evidence
+from dualcam.evidence import gather_evidence
 from dualcam.maps import evidence_maps
 from dualcam.types import Branch, HeadKind, Score, Sign, Tapped
 from tests.models import CLASSES, KINDS, LINEAR, images, maps, wrapped
@@ -46,11 +46,11 @@ def test_many_classes_in_parts_are_the_same(kind: HeadKind, score: Score, monkey
     for method in ("grad-cam", "grad-cam++", "eigen-grad-cam"):
         for sign in signs:
             options: Any = {"method": method, "score": score, "sign": sign}
-            monkeypatch.setattr(explainer, "AT_ONCE", 2**24)
+            monkeypatch.setattr(raw, "AT_ONCE", 2**24)
             whole = evidence_maps(model, images(), each, **options)
             torch.testing.assert_close(evidence_maps(model, images(), "all", **options), whole)
             for at_once in (1, 2 * 48 * 8 * 2):
-                monkeypatch.setattr(explainer, "AT_ONCE", at_once)
+                monkeypatch.setattr(raw, "AT_ONCE", at_once)
                 torch.testing.assert_close(evidence_maps(model, images(), "all", **options), whole)
 
 

@@ -1,11 +1,9 @@
 """The pipeline: images -> one forward -> activations -> gradients of the tail -> weights -> signed maps."""
 
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
-from typing import Literal, NamedTuple, TypeAlias, TypedDict, Unpack
+from typing import Literal, TypeAlias, TypedDict, Unpack
 
 import torch
 from PIL import Image
@@ -16,31 +14,24 @@ from dualcam.anatomy import check_layer
 from dualcam.data.prepared import Photo, Prepared, prepare_photo, prepare_tensor
 from dualcam.description import check_applicable, default_method
 from dualcam.errors import ChoiceError, MethodNotApplicable, check_choice
+from dualcam.evidence import full_precision, run_head
 from dualcam.explanation import Explanation
-from dualcam.fusion import fuse_maps, layer_evidence
-from dualcam.gradients import class_gradients
 from dualcam.guards import evaluating
-from dualcam.heads import Head
-from dualcam.heatmap import combine, only_finite, weight_parts
+from dualcam.heatmap import only_finite
 from dualcam.labels import label_probabilities
 from dualcam.methods import Method
 from dualcam.model import DualBranch
-from dualcam.probing import LINEAR_SCORES, make_probes
+from dualcam.raw import make_maps
 from dualcam.targets import (
     READS,
     SCORES,
     Classes,
     over_threshold,
     resolve_classes,
-    score_gradients,
-    score_values,
     to_probabilities,
 )
 from dualcam.tuning import DEFAULTS, Tuning, check_read, make_tuning
-from dualcam.types import Branch, BranchLogits, Evidence, Fit, Fuse, Normalization, Score, Sign, Tapped
-
-AT_ONCE = 2**24
-"""Elements of weights or gradients that the maps of several classes are made of at once; 64 MiB in single precision."""
+from dualcam.types import Branch, BranchLogits, Fit, Fuse, Normalization, Score, Sign, Tapped
 
 Images: TypeAlias = "Tensor | Photo | Sequence[Photo]"
 
@@ -177,6 +168,10 @@ class Forward:
         """The softmax branch's logits [B, C]."""
         return self.tapped.logits
 
+    def images(self, model: DualBranch) -> Tensor:
+        """Return the images [B, 3, H, W] that ``model`` ran on."""
+        return input_images(model, self.batch)
+
     def part(self, places: Sequence[int]) -> "Forward":
         """Return what it leaves of the images at ``places``."""
         return Forward([self.batch[place] for place in places], self.tapped.part(places))
@@ -251,7 +246,7 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
             sigmoid_logits = sigmoid.logits_of(sigmoid.input_of(forward.tapped), index)
     logits = BranchLogits(forward.logits.gather(1, index), sigmoid_logits)
     signed, raw = make_maps(model, forward, index, settings, ran)
-    with torch.no_grad(), _full_precision(forward.activations):
+    with torch.no_grad(), full_precision(forward.activations):
         signed, raw, finite = only_finite(signed, raw)
         residuals = completeness_residuals(model, settings, signed, index, logits)
         probabilities = to_probabilities(forward.logits, model.outputs)
@@ -276,156 +271,6 @@ def explain_forward(model: DualBranch, forward: Forward, index: Tensor, settings
     ]
 
 
-class HeadRun(NamedTuple):
-    """A run of a head that is not linear, recorded by autograd: its logits [B, C], and the leaf that they come from."""
-
-    leaf: Tensor
-    logits: Tensor
-
-
-def make_maps(
-    model: DualBranch, forward: Forward, index: Tensor, settings: Settings, ran: HeadRun | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return the maps [B, K, h, w] of the classes ``index`` [B, K], signed and under the sign of ``settings``.
-
-    Many classes are taken in parts, so that what is needed on the way never weighs more than `AT_ONCE` elements.
-    """
-    if settings.layers:
-        return _fused(model, forward, index, settings)
-    classes = index.shape[1]
-    step = _classes_at_once(model.head(settings.branch), forward.activations, settings)
-    if step >= classes:
-        return _maps_at_once(model, forward, index, settings, ran)
-    signed = raw = forward.activations.new_empty(0)
-    for start in range(0, classes, step):
-        part = slice(start, start + step)
-        found = _maps_at_once(model, forward, index[:, part], settings, ran)
-        if start == 0:
-            signed = found[0].new_empty(len(index), classes, *found[0].shape[2:])
-            raw = signed if settings.sign == "signed" else torch.empty_like(signed)
-        signed[:, part] = found[0]
-        if settings.sign != "signed":
-            raw[:, part] = found[1]
-    return signed, raw
-
-
-def _fused(model: DualBranch, forward: Forward, index: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Return the maps of several layers in one, by a forward of their own."""
-    images, asked = input_images(model, forward.batch), (settings.branch, settings.score, settings.tuning)
-    found = layer_evidence(model, images, index, settings.layers, *asked)
-    with torch.no_grad(), _full_precision(forward.activations):
-        found = [replace(each, activations=_full(each.activations), gradients=_full(each.gradients)) for each in found]
-        signs: tuple[Sign, ...] = ("signed", settings.sign)
-        signed, raw = (fuse_maps(found, settings.method, sign, settings.fuse) for sign in signs)
-    return signed, raw
-
-
-def _classes_at_once(head: Head, activations: Tensor, settings: Settings) -> int:
-    """Return for how many classes weights, or gradients, of `AT_ONCE` elements are made; a method's forwards once."""
-    if settings.method.needs:
-        return sys.maxsize
-    by_channel = head.is_linear and settings.method.total is not None
-    shared = by_channel and settings.score in LINEAR_SCORES
-    weights = activations.shape[1] if shared else activations[:, :, 0, 0].numel() if by_channel else activations.numel()
-    return max(1, AT_ONCE // max(1, weights))
-
-
-def _maps_at_once(
-    model: DualBranch, forward: Forward, index: Tensor, settings: Settings, ran: HeadRun | None
-) -> tuple[Tensor, Tensor]:
-    head = model.head(settings.branch)
-    with evaluating(head):
-        evidence = gather_evidence(head, forward.tapped, index, settings.score, settings.tuning, ran=ran)
-    asked = (settings.method, settings.branch, settings.score, settings.tuning)
-    evidence = with_probes(evidence, model, forward.batch, index, *asked)
-    with torch.no_grad(), _full_precision(forward.activations):
-        parts = weight_parts(settings.method, evidence)
-        signed = combine(parts, evidence.activations, "signed", clamp_weights=settings.clamp_weights)
-        if settings.sign == "signed":
-            return signed, signed
-        return signed, combine(parts, evidence.activations, settings.sign, clamp_weights=settings.clamp_weights)
-
-
-def gather_evidence(
-    head: Head,
-    tapped: Tapped,
-    index: Tensor,
-    score: Score,
-    tuning: Tuning = DEFAULTS,
-    *,
-    create_graph: bool = False,
-    ran: HeadRun | None = None,
-) -> Evidence:
-    """Return activations [B, 1, D, h, w] and the gradients of the explained scores of classes ``index`` [B, K].
-
-    Linear heads give them in closed form at no backward pass, [B, K, D, 1, 1], or [1, K, D, 1, 1] where all images are
-    asked about the same classes and the score's gradient is the same for all. Other heads run again, on activations
-    that are detached, so that no gradient enters the backbone or a parameter's ``.grad``; a "tail" head reads the
-    features of the forward, whose graph ends at the activations, so only the tail is walked back. ``create_graph``:
-    nothing is detached, and what is returned can be differentiated; not for "tail" heads. ``ran`` is a run of the head
-    that is at hand, and stays so.
-    """
-    activations = tapped.activations
-    if head.is_linear:
-        with torch.set_grad_enabled(create_graph):
-            weight = _full(head.rows().weight if create_graph else head.rows().weight.detach())
-            asked = index[:1] if score in LINEAR_SCORES and index.stride(0) == 0 else index
-            if score == "logit":
-                rows = weight[asked]
-            else:
-                logits = _full(head(activations[: len(asked)]))
-                with _full_precision(activations):
-                    rows = score_gradients(logits, asked, score, tuning) @ weight
-            rows = rows[..., None, None]
-            cells = activations.shape[2] * activations.shape[3]
-            return Evidence(_full(activations).unsqueeze(1), rows / cells, rows)
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        leaf, logits = ran or run_head(head, tapped, create_graph=create_graph)
-        scores = score_values(_full(logits), score, tuning).gather(1, index.clone())
-        kept = ran is not None or leaf is tapped.leaf
-        gradients = class_gradients(scores, leaf, keep_graph=kept, create_graph=create_graph)
-        if leaf is tapped.leaf and tapped.places is not None:
-            gradients = gradients[list(tapped.places)]
-        return Evidence(_full(activations).unsqueeze(1), _full(gradients), None)
-
-
-def run_head(head: Head, tapped: Tapped, *, create_graph: bool = False) -> HeadRun:
-    """Run ``head``, which is not linear, on what it reads of a forward, for any number of `gather_evidence`."""
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        leaf, inputs = tapped.leaf, head.input_of(tapped)
-        if create_graph and tapped.activations.requires_grad:
-            leaf = inputs = tapped.activations
-        elif leaf is None or not head.reads_features:
-            leaf = inputs = tapped.activations.detach().clone().requires_grad_()
-        return HeadRun(leaf, head(inputs))
-
-
-def with_probes(
-    evidence: Evidence,
-    model: DualBranch,
-    batch: Sequence[Prepared],
-    index: Tensor,
-    method: Method,
-    branch: Branch,
-    score: Score,
-    tuning: Tuning = DEFAULTS,
-) -> Evidence:
-    """Return ``evidence`` with what ``method`` declares as its needs; nothing is added where it has none."""
-    if not method.needs:
-        return evidence
-    head = model.head(branch)
-
-    def gradients_at(images: Tensor) -> Tensor:
-        with evaluating(model):
-            return gather_evidence(head, model.tap_for(head, images), index, score, tuning).gradients
-
-    images = input_images(model, batch)
-    return replace(
-        evidence,
-        probes=make_probes(model, images, index, method, branch, score, tuning, evidence.gradients, gradients_at),
-    )
-
-
 def completeness_residuals(
     model: DualBranch, settings: Settings, signed: Tensor, index: Tensor, logits: BranchLogits
 ) -> Tensor | None:
@@ -439,14 +284,3 @@ def completeness_residuals(
     amount = signed.mean((-2, -1)) if total == "mean" else signed.sum((-2, -1))
     branch_logits = logits.sigmoid if settings.branch == "sigmoid" else logits.softmax
     return (amount + head.rows().bias.detach()[index] - branch_logits).abs()
-
-
-def _full(tensor: Tensor) -> Tensor:
-    """Return ``tensor`` in at least single precision: maps are summed over channels, which half precision spoils."""
-    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
-
-
-def _full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """Return a context in which no autocast of the caller turns sums over channels into half precision."""
-    kind = tensor.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

@@ -7,18 +7,18 @@ from torch import Tensor
 
 from dualcam.data.prepared import prepare_tensor
 from dualcam.errors import ChoiceError, MethodNotApplicable
+from dualcam.evidence import gather_evidence
 from dualcam.explainer import (
     ExplainOptions,
     Forward,
     check_options,
     choose_classes,
-    gather_evidence,
-    make_maps,
     run_model,
 )
 from dualcam.guards import evaluating
 from dualcam.heatmap import combine, weight_parts
 from dualcam.model import DualBranch
+from dualcam.raw import make_maps
 from dualcam.targets import Classes
 from dualcam.types import Tapped
 

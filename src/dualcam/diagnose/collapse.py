@@ -17,7 +17,7 @@ from torch import Tensor
 from dualcam.diagnose.last_layer import LastLayer
 from dualcam.diagnose.maps import Maps, shift_evidence
 from dualcam.diagnose.shift import negative_share, probability_change
-from dualcam.explainer import gather_evidence
+from dualcam.evidence import gather_evidence
 from dualcam.guards import evaluating
 from dualcam.heatmap import combine, weight_parts
 from dualcam.methods import Method

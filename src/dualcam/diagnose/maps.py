@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dualcam.diagnose.last_layer import LastLayer, exact
-from dualcam.explainer import gather_evidence
+from dualcam.evidence import gather_evidence
 from dualcam.guards import evaluating
 from dualcam.heatmap import combine, weight_parts
 from dualcam.methods import Method

@@ -16,7 +16,8 @@ from dualcam.data.preprocessing import Placement, Preprocessing, place
 from dualcam.data.stream import Broken
 from dualcam.errors import ChoiceError, PhotoError
 from dualcam.evaluation.cells import BRANCHES, MapKind
-from dualcam.explainer import Forward, gather_evidence, run_model, with_probes
+from dualcam.evidence import gather_evidence, with_probes
+from dualcam.explainer import Forward, run_model
 from dualcam.guards import evaluating
 from dualcam.heatmap import combine, weight_parts
 from dualcam.model import DualBranch
@@ -156,7 +157,7 @@ def raw_maps(model: DualBranch, forward: Forward, kinds: Sequence[MapKind], labe
         with torch.no_grad():
             for name in dict.fromkeys(kind.method for kind in kinds if kind.branch == scored):
                 method, tuning = methods.spelled(name)
-                probed = with_probes(evidence, model, forward.batch, index, method, branch, score, tuning)
+                probed = with_probes(evidence, model, forward, index, method, branch, score, tuning)
                 parts = weight_parts(method, probed)
                 for kind in kinds:
                     if (kind.branch, kind.method) == (scored, name):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dualcam import methods
-from dualcam.explainer import gather_evidence
+from dualcam.evidence import gather_evidence
 from dualcam.heads import Head
 from dualcam.heatmap import combine, normalize, weight_parts
 from dualcam.metrics import fidelity

@@ -15,6 +15,7 @@ from torch import nn
 
 import dualcam
 from dualcam.compose import make_plan, make_sheets
+from dualcam.data.prepared import prepare_tensor
 from dualcam.data.preprocessing import Placement
 from dualcam.data.stream import Loader
 from dualcam.errors import ClassNotFound
@@ -24,7 +25,7 @@ from dualcam.overlay import GREEN, HEAT, SIGNED, color_bar, color_table, draw_bo
 from dualcam.panel import draw_panel, fitted, font, number, scale_ends, write_panel
 from dualcam.sheet import MapTile, Row, Sheet, load_sheet, save_sheet
 from dualcam.types import Box, HeadKind
-from tests.models import KINDS, PREPROCESSING, tiny, wrapped
+from tests.models import KINDS, PREPROCESSING, images, tiny, wrapped
 
 GREY = Image.new("RGB", (60, 40), (128, 128, 128))
 
@@ -317,3 +318,26 @@ def test_a_panel_is_drawn_fast() -> None:
         draw_panel(one)
         took.append(time.process_time() - start)
     assert min(took) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "unit", "title"),
+    [
+        ({"method": "cam"}, "logits", "Sigmoid CAM"),
+        ({"method": "hirescam", "score": "finer"}, "logits", "Sigmoid HiResCAM"),
+        ({"method": "grad-cam", "score": "log-odds"}, "log-odds", "Sigmoid Grad-CAM"),
+        ({"method": "grad-cam++"}, "", "Sigmoid Grad-CAM++"),
+        ({"method": "score-cam"}, "", "Sigmoid Score-CAM"),
+        ({"layers": ("features.2", "features.5")}, "", "Sigmoid LayerCAM of 2 layers"),
+    ],
+)
+def test_maps_say_what_they_are_and_in_which_unit(options: Any, unit: str, title: str) -> None:
+    model = wrapped("pooled-linear", dtype=torch.float32)
+    plan = make_plan(model, check_options(model, **options), "top1")
+    (sheet,) = make_sheets(model, prepare_tensor(model.preprocessing, images(1, torch.float32)), plan)
+    assert sheet is not None
+    usual, main, signed = sheet.rows[0].tiles
+    assert (usual.unit, main.unit, sheet.unit) == ("logits", unit, unit)
+    assert usual.title == "Softmax CAM"
+    assert main.title.startswith(f"{title}, ")
+    assert signed.unit is None

@@ -105,8 +105,7 @@ def _sheet(
     if not rows:
         rows = [Row("no label over the threshold", "", ())]
     records = tuple(_record(evidence, found) for evidence, found in zip(main, boxes, strict=True))
-    unit = UNITS.get(plan.main.score, plan.main.score)
-    return Sheet(item.source or "", item.picture(), item.placement, records, tuple(rows), below, unit)
+    return Sheet(item.source or "", item.picture(), item.placement, records, tuple(rows), below, unit_of(plan.main))
 
 
 def _record(evidence: ClassEvidence, boxes: list[Box]) -> ClassRecord:
@@ -125,17 +124,32 @@ def _heat(evidence: ClassEvidence, settings: Settings, title: str, box: Box | No
     negative = evidence.sign == "negative"
     return MapTile(
         title=title,
-        scale=f"{settings.branch} {settings.method.name} {settings.sign}",
+        scale=scale_of(settings),
         values=-values if negative else values,
         normalization=settings.normalize or "max",
         empty="no negative evidence" if negative else "no positive evidence",
         box=box,
+        unit=unit_of(settings),
     )
+
+
+def scale_of(settings: Settings) -> str:
+    """Return the name of the color scale that maps of ``settings`` can share from photo to photo."""
+    beside = [settings.score] if settings.score != "logit" else []
+    return " ".join([settings.branch, settings.method.name, settings.sign, *beside, *settings.layers])
+
+
+def unit_of(settings: Settings) -> str:
+    """Return the unit of the maps: the score's where weights are gradients or rows, else none that has a name."""
+    if settings.layers or settings.method.total is None:
+        return ""
+    return UNITS.get(settings.score, settings.score)
 
 
 def label(settings: Settings) -> str:
     """Return branch and method as a title says them: "Sigmoid Grad-CAM"."""
-    return f"{settings.branch.capitalize()} {method_label(settings)}"
+    layers = f" of {len(settings.layers)} layers" if settings.layers else ""
+    return f"{settings.branch.capitalize()} {method_label(settings)}{layers}"
 
 
 def method_label(settings: Settings) -> str:

@@ -131,7 +131,7 @@ class Painter:
         self.canvas.paste(color_bar(SIGNED if tile.signed else HEAT, column, BAR), place)
         row = place[1] + BAR + 9
         face = font(11)
-        last = f"{number(ends[1], sign=tile.signed)} {self.unit}"
+        last = f"{number(ends[1], sign=tile.signed)} {self.unit if tile.unit is None else tile.unit}".rstrip()
         self.pen.text((place[0], row), number(ends[0], sign=tile.signed), SOFT, face, anchor="lm")
         self.pen.text((place[0] + column, row), last, SOFT, face, anchor="rm")
         middle = place[0] + column // 2

@@ -18,10 +18,11 @@ from dualcam.types import Box, Normalization
 
 @dataclass(frozen=True)
 class MapTile:
-    """One map: raw values [h, w] at feature size, in logits, and how they are to be shown.
+    """One map: raw values [h, w] at feature size, and how they are to be shown.
 
     ``signed`` maps are shown about zero, others as ``normalization`` says. Tiles of the same ``scale`` can share
-    limits from photo to photo. ``empty`` is what stands on a map with nothing to show.
+    limits from photo to photo. ``empty`` is what stands on a map with nothing to show. ``unit`` is that of the values,
+    where it is not the sheet's.
     """
 
     title: str
@@ -31,6 +32,7 @@ class MapTile:
     normalization: Normalization = "max"
     empty: str = "no positive evidence"
     box: Box | None = None
+    unit: str | None = None
 
 
 @dataclass(frozen=True)

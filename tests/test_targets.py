@@ -144,3 +144,14 @@ def test_without_names_an_index_is_asked_for() -> None:
     assert class_index("2", 6, None) == 2
     with pytest.raises(ClassNotFound, match=r"no class names; pass an index 0\.\.5"):
         class_index("tench", 6, None)
+
+
+@given(seed=st.integers(0, 1000), scale=st.sampled_from([0.1, 1.0, 30.0, 300.0]), classes=st.integers(2, 6))
+def test_log_odds_are_the_logit_less_the_others_sum(seed: int, scale: float, classes: int) -> None:
+    """Class by class, where p_k rounds to 0 or 1 as well as where classes tie."""
+    logits = scale * torch.randn(3, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    logits[1] = logits[1, 0]
+    found = SCORES["log-odds"](logits)
+    for k in range(classes):
+        others = torch.cat((logits[:, :k], logits[:, k + 1 :]), 1)
+        torch.testing.assert_close(found[:, k], logits[:, k] - others.logsumexp(1), rtol=1e-12, atol=1e-12)

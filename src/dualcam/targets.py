@@ -26,10 +26,14 @@ def centered(logits: Tensor) -> Tensor:
 
 
 def log_odds(logits: Tensor) -> Tensor:
-    """Return log(p_k / (1 - p_k)) = l_k - logsumexp over the other classes; shift-free."""
-    others = logits.unsqueeze(1).expand(-1, logits.shape[1], -1)
-    itself = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
-    return logits - others.masked_fill(itself, -torch.inf).logsumexp(2)
+    """Return log(p_k / (1 - p_k)) = l_k - logsumexp over the other classes; shift-free.
+
+    Of all classes but the first, p_k <= 1/2, so log(1 - p_k) loses no digits; the first one's others are summed apart.
+    """
+    first = torch.zeros_like(logits, dtype=torch.bool).scatter(1, logits.argmax(1, keepdim=True), True)
+    rest = torch.log1p(-logits.softmax(1).masked_fill(first, 0))
+    others = logits.logsumexp(1, keepdim=True) + rest
+    return logits - torch.where(first, logits.masked_fill(first, -torch.inf).logsumexp(1, keepdim=True), others)
 
 
 def log_probability(logits: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Any gradient method makes the layers' maps; how they come together is LayerCAM's
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch.nn import functional
 from dualcam.capture import changed
 from dualcam.cells import Cells, cells_of
 from dualcam.errors import ModelError
-from dualcam.gradients import class_gradients
+from dualcam.evidence import full
 from dualcam.guards import evaluating
 from dualcam.heatmap import combine, weight_parts
 from dualcam.methods import Method
@@ -26,7 +27,14 @@ STEEPNESS = 2.0
 """LayerCAM's factor inside of tanh, which lifts the weak values of shallow layers' maps."""
 
 
-def layer_evidence(
+class LayersRun(NamedTuple):
+    """One forward, recorded: F [B, D, h, w] of each layer, and the explained scores [K], summed over the images."""
+
+    activations: tuple[Tensor, ...]
+    totals: Tensor
+
+
+def run_layers(
     model: DualBranch,
     images: Tensor,
     index: Tensor,
@@ -34,11 +42,10 @@ def layer_evidence(
     branch: Branch,
     score: Score,
     tuning: Tuning,
-) -> list[Evidence]:
-    """Return for each of ``layers`` its output [B, 1, D, h, w] and the gradients by it of the classes ``index`` [B, K].
+) -> LayersRun:
+    """Run the model once, recorded from the first of ``layers`` on, up to the scores of the classes ``index`` [B, K].
 
-    One forward, recorded from the first of the layers on, and one way back for each. Raises `ModelError` where a layer
-    has no cells, or does not run before the head.
+    Raises `ModelError` where a layer has no cells, or does not run before the head.
     """
     head, taps = model.head(branch), dict.fromkeys(layers)
     with torch.inference_mode(mode=False), torch.no_grad(), evaluating(model, head):
@@ -46,9 +53,8 @@ def layer_evidence(
         with ExitStack() as opened:
             for path in taps:
                 if path != model.anatomy.layer or head.reads_features:
-                    opened.enter_context(
-                        changed(model.classifier.get_submodule(path), _opening(model, path, images, found), record=True)
-                    )
+                    layer = model.classifier.get_submodule(path)
+                    opened.enter_context(changed(layer, _opening(model, path, images, found), record=True))
             inputs = model.tail().features(images) if head.reads_features else model.activations(images)
         with torch.enable_grad():
             if model.anatomy.layer in taps and not head.reads_features:
@@ -59,10 +65,17 @@ def layer_evidence(
             logits = head(inputs)
             logits = logits if logits.dtype == torch.float64 else logits.float()
             scores = score_values(logits, score, tuning).gather(1, index.clone())
-            return [
-                Evidence(found[path].detach().unsqueeze(1), class_gradients(scores, found[path], keep_graph=True), None)
-                for path in taps
-            ]
+            return LayersRun(tuple(found[path] for path in taps), scores.sum(0))
+
+
+def class_evidence(run: LayersRun, place: int) -> list[Evidence]:
+    """Return each layer's F [B, 1, D, h, w] and gradients for the class at ``place``; one way back for all layers."""
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        gradients = torch.autograd.grad(run.totals[place], run.activations, retain_graph=True)
+    return [
+        Evidence(full(activations.detach()).unsqueeze(1), full(gradient).unsqueeze(1), None)
+        for activations, gradient in zip(run.activations, gradients, strict=True)
+    ]
 
 
 def _opening(model: DualBranch, path: str, images: Tensor, found: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:

@@ -1,14 +1,13 @@
 """Raw maps from one forward: of many classes in parts of bounded size, or of several layers in one."""
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from dualcam.evidence import HeadRun, full, full_precision, gather_evidence, with_probes
-from dualcam.fusion import fuse_maps, layer_evidence
+from dualcam.evidence import HeadRun, full_precision, gather_evidence, with_probes
+from dualcam.fusion import class_evidence, fuse_maps, run_layers
 from dualcam.guards import evaluating
 from dualcam.heads import Head
 from dualcam.heatmap import combine, weight_parts
@@ -50,13 +49,16 @@ def make_maps(
 
 
 def _fused(model: DualBranch, forward: "Forward", index: Tensor, settings: "Settings") -> tuple[Tensor, Tensor]:
-    """Return the maps of several layers in one, by a forward of their own."""
-    images, asked = forward.images(model), (settings.branch, settings.score, settings.tuning)
-    found = layer_evidence(model, images, index, settings.layers, *asked)
-    with torch.no_grad(), full_precision(forward.activations):
-        found = [replace(each, activations=full(each.activations), gradients=full(each.gradients)) for each in found]
-        signs: tuple[Sign, ...] = ("signed", settings.sign)
-        signed, raw = (fuse_maps(found, settings.method, sign, settings.fuse) for sign in signs)
+    """Return the maps of several layers in one, by a forward of their own; class by class, as layers are large."""
+    asked = (settings.layers, settings.branch, settings.score, settings.tuning)
+    run = run_layers(model, forward.images(model), index, *asked)
+    signs: tuple[Sign, ...] = ("signed", settings.sign)
+    found = []
+    for place in range(index.shape[1]):
+        evidence = class_evidence(run, place)
+        with torch.no_grad(), full_precision(forward.activations):
+            found.append([fuse_maps(evidence, settings.method, sign, settings.fuse) for sign in signs])
+    signed, raw = (torch.cat(maps, 1) for maps in zip(*found, strict=True))
     return signed, raw
 
 

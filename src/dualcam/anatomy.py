@@ -15,7 +15,7 @@ from dualcam.capture import Recording, recorded, tapped
 from dualcam.cells import Cells, cells_of, find_order, fits, lies_in_place
 from dualcam.errors import StructureNotFound
 from dualcam.guards import evaluating
-from dualcam.heads import GLUE, Head
+from dualcam.heads import GLUE, Head, probe_score
 from dualcam.tail import Tail
 from dualcam.types import HeadKind, Layout, Tapped
 
@@ -232,7 +232,7 @@ def _prove_tail(probe: Probe, draft: Anatomy) -> None:
     opened = tail.tap(probe.image)
     if not torch.equal(opened.logits, probe.logits):
         raise StructureNotFound(f"taking the output of layer {draft.layer!r} apart changes the model's logits")
-    share = gradient_share(opened)
+    share = gradient_share(opened, draft.head)
     if share < MOST_CELLS_HAVE_GRADIENT:
         raise StructureNotFound(
             f"the logits depend on {100 * share:.0f} % of the cells of layer {draft.layer!r} only; choose an earlier "
@@ -240,14 +240,14 @@ def _prove_tail(probe: Probe, draft: Anatomy) -> None:
         )
 
 
-def gradient_share(tapped: Tapped) -> float:
-    """Return the share [0, 1] of cells by which the features have a gradient that is not zero."""
+def gradient_share(tapped: Tapped, head: Head) -> float:
+    """Return the share [0, 1] of cells by which a class's score can have a gradient that is not zero."""
     features, leaf = tapped.features, tapped.leaf
     if not features.requires_grad or leaf is None:
         return 0.0
-    noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(2)).to(features)
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad((features * noise).sum(), leaf, allow_unused=True)
+        score = probe_score(head.steps(), features)
+        (gradient,) = torch.autograd.grad(score, leaf, allow_unused=True)
     return 0.0 if gradient is None else float((gradient != 0).any(1).float().mean())
 
 
@@ -284,9 +284,8 @@ def _in_place(probe: Probe, draft: Anatomy) -> Anatomy:
 
 
 def _can_stop_early(probe: Probe, found: Found) -> bool:
-    with tapped(probe.model.get_submodule(found.layer), skip_tail=True) as tap:
-        probe.adapter.logits(probe.model, probe.image)
-    return tap.value is not None and torch.equal(tap.value, found.output)
+    calls = [call for call in probe.recording.calls if call.path == found.layer]
+    return bool(calls) and not calls[-1].was_changed
 
 
 def _kind(steps: tuple[nn.Module | str, ...], head: Head, activations: Tensor) -> HeadKind:

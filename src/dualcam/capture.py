@@ -32,6 +32,12 @@ class Call:
     module: nn.Module
     inputs: tuple[Tensor, ...]
     output: Tensor
+    version: int = 0
+
+    @property
+    def was_changed(self) -> bool:
+        """Whether an operation in place changed the output after the call."""
+        return self.output._version != self.version
 
     @property
     def is_unit(self) -> bool:
@@ -202,7 +208,7 @@ def recorded(model: nn.Module) -> Iterator[Recording]:
             tensor = first_tensor(output)
             if tensor is not None:
                 tensors = tuple(item for item in inputs if isinstance(item, Tensor))
-                recording.calls.append(Call(path, module, tensors, tensor))
+                recording.calls.append(Call(path, module, tensors, tensor, tensor._version))
 
         return keep
 

@@ -1,6 +1,7 @@
 """The head: a chain from the activations F [B, D, h, w], or from the last layer's inputs, to the logits [B, C]."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Literal, NamedTuple
 
 import torch
@@ -57,6 +58,23 @@ class SideBySide(nn.Module):
     def extra_repr(self) -> str:
         """Say how the outputs come together."""
         return self.how
+
+
+class TokenLabels(nn.Module):
+    """A class layer on the first token, and half of the best of a token layer's scores: VOLO's two layers.
+
+    Jiang et al., All Tokens Matter: Token Labeling for Training Better Vision Transformers, NeurIPS 2021.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits [B, C] of the class token and the others, [B, 1 + N, D]."""
+        whole, tokens = self.layers
+        logits: Tensor = whole(inputs[:, 0]) + 0.5 * tokens(inputs[:, 1:]).amax(1)
+        return logits
 
 
 class Head(nn.Module):
@@ -127,6 +145,15 @@ class Head(nn.Module):
             return functional.linear(reduced, rows.weight, rows.bias)
         return self._run(reduced, self.plan[self._first_trainable() :])
 
+    @property
+    def is_affine(self) -> bool:
+        """Whether logits are affine in what `reduce` returns, so that training poses a convex problem."""
+        if self.is_linear:
+            return True
+        layers = [part for part in self.parts.modules() if next(part.parameters(recurse=False), None) is not None]
+        plain = all(isinstance(part, nn.Linear | SideBySide) for part in self.parts)
+        return self.reads_features and plain and all(isinstance(layer, nn.Linear) for layer in layers)
+
     def rows(self) -> Rows:
         """Return the class rows of a linear head; an assertion guards against asking another kind."""
         assert self.is_linear, f"a {self.kind} head has no class rows"
@@ -139,6 +166,10 @@ class Head(nn.Module):
         """Return the number of parameters, which is what a clone of the head costs."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    def steps(self) -> list[nn.Module | str]:
+        """Return the chain: modules, and names of operations."""
+        return [step if isinstance(step, str) else self.parts[step] for step in self.plan]
+
     def describe_steps(self) -> str:
         """Return the chain in words."""
         return " > ".join(step if isinstance(step, str) else type(self.parts[step]).__name__ for step in self.plan)
@@ -150,6 +181,14 @@ class Head(nn.Module):
                 return part
         return None
 
+    def last_layers(self) -> list[nn.Linear | nn.Conv2d]:
+        """Return the layers that make the logits: `last_layer`, or all whose outputs are averaged or added."""
+        several = [part for part in self.parts if isinstance(part, SideBySide | TokenLabels)]
+        if several:
+            return [layer for layer in several[-1].layers if isinstance(layer, nn.Linear | nn.Conv2d)]
+        last = self.last_layer()
+        return [] if last is None else [last]
+
     def _first_trainable(self) -> int:
         for position, step in enumerate(self.plan):
             if isinstance(step, int) and next(self.parts[step].parameters(), None) is not None:
@@ -160,3 +199,17 @@ class Head(nn.Module):
         for step in plan:
             value = GLUE[step](value) if isinstance(step, str) else self.parts[step](value)
         return value
+
+
+def probe_score(steps: Sequence[nn.Module | str], features: Tensor) -> Tensor:
+    """Return the sum over images of one class's score by a copy of ``steps`` whose weights are noise.
+
+    Its gradient tells what a class's score can depend on, also where the model's last layer is born as zeros.
+    """
+    head = Head([step if isinstance(step, str) else deepcopy(step) for step in steps], "tail", 1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    score: Tensor = head(features)[:, 0].sum()
+    return score

@@ -187,16 +187,17 @@ def clone_head(model: DualBranch, start: str = "clone", *, seed: int = 0) -> Hea
         head = deepcopy(model.softmax_head)
     if start == "clone":
         return head
-    layer = head.last_layer()
-    if layer is None:
+    layers = head.last_layers()
+    if not layers:
         raise ModelError(f"start={start!r} needs a linear last layer; this head is {head.describe_steps()}")
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad(), evaluating(head):
-        if start == "centered":
-            layer.weight -= layer.weight.mean(0, keepdim=True)
-            if layer.bias is not None:
-                layer.bias -= layer.bias.mean()
-        else:
-            generator = torch.Generator().manual_seed(seed)
+        for layer in layers:
+            if start == "centered":
+                layer.weight -= layer.weight.mean(0, keepdim=True)
+                if layer.bias is not None:
+                    layer.bias -= layer.bias.mean()
+                continue
             layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * 0.01)
             if layer.bias is not None:
                 layer.bias.zero_()

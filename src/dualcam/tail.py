@@ -78,8 +78,15 @@ class Tail:
 
 
 def join(values: Sequence[Tensor | None]) -> Tensor:
-    """Return the inputs of several last layers as one tensor, side by side on the last axis; one input as it is."""
+    """Return the inputs of several last layers as one tensor; one input as it is.
+
+    They lie side by side on the last axis; where a class token [B, D] meets tokens [B, N, D], on the axis of tokens.
+    """
     parts = [value for value in values if value is not None]
     if len(parts) < len(values):
         raise ModelError("the forward did not run the last layer; wrap the model again")
-    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+    if len(parts) == 1:
+        return parts[0]
+    if len({part.dim() for part in parts}) > 1:
+        return torch.cat([part.unsqueeze(1) if part.dim() == 2 else part for part in parts], 1)
+    return torch.cat(parts, -1)

@@ -47,7 +47,7 @@ def choose_heads(names: Sequence[str], model: DualBranch) -> tuple[str, ...]:
 def why_not(name: str, model: DualBranch) -> str | None:
     """Return why ``model`` can not have the head ``name``, None if it can."""
     changes, head = HEADS[name].changes or {}, model.softmax_head
-    if changes.get("solver") == "lbfgs" and not head.is_linear:
+    if changes.get("solver") == "lbfgs" and not head.is_affine:
         return f"is the optimum of a convex problem, which a linear head poses; this head is {head.kind}"
     if changes.get("start", "clone") != "clone" and head.last_layer() is None:
         return f"starts at other class rows; this head has none: {head.describe_steps()}"

@@ -6,6 +6,7 @@ reads the patches in the last attention block, the norm before that attention; f
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from dualcam.anatomy import MOST_CELLS_HAVE_GRADIENT, Found, Probe
 from dualcam.capture import Call, recorded
 from dualcam.cells import Cells
 from dualcam.guards import frozen
-from dualcam.heads import GLUE, SideBySide
+from dualcam.heads import GLUE, SideBySide, TokenLabels, probe_score
 from dualcam.tail import join
 
 PRIORITY = 90
@@ -56,7 +57,7 @@ def find(probe: Probe, layer: str | None) -> Found | None:
         probe.adapter.logits(probe.model, image.clone())
         inputs = [next(call for call in reversed(recording.calls) if call.path == path).inputs[0] for path in paths]
         features = join(inputs)
-        found = choose(probe, recording.calls, features, layer)
+        found = choose(probe, recording.calls, probe_score(last.steps, features), layer)
     if found is None:
         return None
     output = found.call.output.detach()
@@ -70,6 +71,10 @@ def last_layers(probe: Probe) -> Iterator[LastLayers]:
         for names in AFTER_LAST:
             if _equal(_through(names, call.output), probe.logits):
                 yield LastLayers((call,), (call.module, *names))
+    for whole, tokens in product(reversed(calls), calls):
+        best = _through(("max over tokens",), tokens.output)
+        if best is not None and best.shape == whole.output.shape and _equal(whole.output + 0.5 * best, probe.logits):
+            yield LastLayers((whole, tokens), (TokenLabels([whole.module, tokens.module]),))
     for count in (2, 3, 4):
         several = tuple(reversed(calls[:count]))
         if len(several) < count or len({call.path for call in several}) < count:
@@ -85,8 +90,8 @@ def last_layers(probe: Probe) -> Iterator[LastLayers]:
                 yield LastLayers(several, (SideBySide([call.module for call in several], widths, kind),))
 
 
-def choose(probe: Probe, calls: Sequence[Call], features: Tensor, layer: str | None) -> Candidate | None:
-    """Return the tap: ``layer``, or the latest block or norm by whose cells ``features`` have a gradient."""
+def choose(probe: Probe, calls: Sequence[Call], score: Tensor, layer: str | None) -> Candidate | None:
+    """Return the tap: ``layer``, or the latest block or norm by whose cells ``score`` has a gradient."""
     candidates = [
         Candidate(call, cells)
         for call in calls
@@ -97,10 +102,7 @@ def choose(probe: Probe, calls: Sequence[Call], features: Tensor, layer: str | N
     ]
     if not candidates:
         return None
-    noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(2)).to(features)
-    gradients = torch.autograd.grad(
-        (features * noise).sum(), [item.call.output for item in candidates], allow_unused=True
-    )
+    gradients = torch.autograd.grad(score, [item.call.output for item in candidates], allow_unused=True)
     usable = [
         item
         for item, gradient in zip(candidates, gradients, strict=True)
@@ -108,8 +110,11 @@ def choose(probe: Probe, calls: Sequence[Call], features: Tensor, layer: str | N
     ]
     if not usable:
         return None
+    made: dict[int, int] = {}  # where each tensor was first seen: blocks hand some through as they came
+    for place, item in enumerate(candidates):
+        made.setdefault(id(item.call.output), place)
     blocks = [item for item in usable if not isinstance(item.call.module, PROJECTIONS)]
-    latest = (blocks or usable)[-1]
+    latest = max(blocks or usable, key=lambda item: made[id(item.call.output)])
     same = [item for item in usable if item.call.output is latest.call.output]
     return min(same, key=lambda item: item.call.depth)
 

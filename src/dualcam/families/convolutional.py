@@ -1,4 +1,4 @@
-"""Convolutional classifiers: [B, D, h, w] activations, then a plain chain of pooling, norms and layers.
+"""Pooled activations: maps [B, D, h, w] or tokens [B, N, D], then a plain chain of pooling, norms and layers.
 
 The chain is read backwards from the logits: each step is the module whose recorded output is the next one's input,
 or a parameter-free operation (`dualcam.heads.GLUE`) between two modules, recognised by its numbers.
@@ -55,6 +55,9 @@ def find(probe: Probe, layer: str | None) -> Found | None:
     for _ in range(MAX_STEPS):
         makers = [(index, call) for index, call in enumerate(calls[:position]) if call.output is chain.source]
         if not makers:
+            tokens = _pooled_tokens(probe, calls[:position], chain, layer)
+            if tokens is not None:
+                return tokens
             bridge = _bridge(calls[:position], chain.source)
             if bridge is None:
                 return None
@@ -105,6 +108,25 @@ def _found(probe: Probe, path: str, chain: Chain) -> Found | None:
     return Found(path, chain.source, cells, post if isinstance(post, str) else None, tuple(steps))
 
 
+def _pooled_tokens(probe: Probe, calls: list[Call], chain: Chain, layer: str | None) -> Found | None:
+    """Find a call whose output is tokens of which those on the grid have the mean ``chain.source``."""
+    if chain.source.dim() != 2:
+        return None
+    for call in reversed(calls[-LOOK_BACK:]):
+        cells = probe.cells_of(call.output) if call.output.dim() == 3 else None
+        if cells is None or call.output.shape[0] != len(chain.source) or call.output.dtype != chain.source.dtype:
+            continue
+        pooled = cells.take(call.output, probe.size).mean((2, 3))
+        if pooled.shape != chain.source.shape or not torch.allclose(pooled, chain.source, rtol=1e-5, atol=1e-6):
+            continue
+        same = [other for other in calls if other.output is call.output and layer in (None, other.path)]
+        if not same:
+            return None
+        path = min(same, key=lambda other: other.depth).path
+        return Found(path, call.output, cells, None, ("mean over cells", *chain.steps))
+    return None
+
+
 def _layout(source: Tensor, steps: list[nn.Module | str]) -> Layout:
     """Return NHWC where the first step averages over the middle axes; the step is then rewritten to follow suit."""
     if not steps or source.dim() != 4:
@@ -113,6 +135,9 @@ def _layout(source: Tensor, steps: list[nn.Module | str]) -> Layout:
     if isinstance(first, str):
         if first == "mean over cells (NHWC)":
             steps[0] = "mean over cells"
+            return "NHWC"
+        if first == "to NCHW":
+            del steps[0]
             return "NHWC"
         return "NCHW"
     pooled = first(source)

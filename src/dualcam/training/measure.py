@@ -60,7 +60,7 @@ def stable_lr(head: Head, task: Objective) -> float:
 
     The loss's curvature along a class row is at most E|z|^2 / (2 C), as positives and negatives weigh one each.
     """
-    if not head.is_linear:
+    if not head.is_affine:
         return 1e-3
     rows = task.rows()
     sample = rows[:: max(1, len(rows) // 1024)]

@@ -124,7 +124,7 @@ def make_solver(
     """Return the solver of ``settings``; raises `ModelError` where L-BFGS does not apply."""
     if settings.solver == "sgd":
         return Sgd(head, task, settings, device, settings.lr or stable_lr(head, task))
-    if not head.is_linear or not cached:
+    if not head.is_affine or not cached:
         raise ModelError(
             f"solver='lbfgs' solves the convex problem of a linear head on cached features; this head is {head.kind}"
             f"{'' if cached else ', without a cache'}: use solver='sgd'"
@@ -134,13 +134,12 @@ def make_solver(
 
 def keep_absent_rows(head: Head, start: Head, present: torch.Tensor) -> None:
     """Give the classes without photos their rows of the start back: weight decay alone has moved them."""
-    ours, theirs = head.last_layer(), start.last_layer()
-    assert ours is not None and theirs is not None
     absent = ~present
     with torch.no_grad():
-        ours.weight[absent] = theirs.weight[absent]
-        if ours.bias is not None and theirs.bias is not None:
-            ours.bias[absent] = theirs.bias[absent]
+        for ours, theirs in zip(head.last_layers(), start.last_layers(), strict=True):
+            ours.weight[absent] = theirs.weight[absent]
+            if ours.bias is not None and theirs.bias is not None:
+                ours.bias[absent] = theirs.bias[absent]
 
 
 def weights_to_json(task: Task) -> float | list[float | None]:

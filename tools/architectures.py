@@ -68,20 +68,20 @@ def torchvision_names() -> list[str]:
     return sorted(torchvision.models.list_models(module=torchvision.models))
 
 
-def look(family: str, name: str) -> Row:
-    """Wrap a timm model without any argument."""
+def look(family: str, name: str, preprocessing: dualcam.Preprocessing | None = None) -> Row:
+    """Wrap a timm model without any argument; tests give the largest ones a smaller input."""
     try:
-        return Row(family, name, dualcam.wrap(build(name)))
+        return Row(family, name, dualcam.wrap(build(name), preprocessing=preprocessing))
     except StructureNotFound as error:
         return Row(family, name, None, str(error))
 
 
-def look_at_torchvision(name: str) -> Row:
+def look_at_torchvision(name: str, preprocessing: dualcam.Preprocessing | None = None) -> Row:
     """Wrap a torchvision model by its name."""
     torch.manual_seed(0)
     try:
         with warnings.catch_warnings(action="ignore"):
-            return Row(name, name, dualcam.wrap(f"torchvision:{name}", weights="random"))
+            return Row(name, name, dualcam.wrap(f"torchvision:{name}", weights="random", preprocessing=preprocessing))
     except StructureNotFound as error:
         return Row(name, name, None, str(error))
 

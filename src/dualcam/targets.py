@@ -47,8 +47,11 @@ def probability(logits: Tensor) -> Tensor:
 
 
 def to_probabilities(logits: Tensor, outputs: Outputs) -> Tensor:
-    """Return a classifier's probabilities [B, C]: of classes that exclude each other, or of each label by itself."""
-    return logits.softmax(1) if outputs == "softmax" else logits.sigmoid()
+    """Return a classifier's probabilities [B, C]: of classes that exclude each other, or of each label by itself.
+
+    One logit alone is that of two classes of which the other's is 0.
+    """
+    return logits.softmax(1) if outputs == "softmax" and logits.shape[1] > 1 else logits.sigmoid()
 
 
 def rest(logits: Tensor) -> Tensor:
@@ -94,14 +97,18 @@ READS: dict[Score, tuple[str, ...]] = {"finer": ("gamma", "similar")}
 
 
 def score_values(logits: Tensor, score: Score, tuning: Tuning) -> Tensor:
-    """Return the scores [B, C] of all classes from ``logits`` [B, C]."""
+    """Return the scores [B, C] of all classes from ``logits`` [B, C]; one logit is of two classes, the other's is 0."""
     check_choice("score", score, SCORES)
+    if logits.shape[1] == 1:
+        return logits if score in ("logit", "finer") else SCORES[score](_with_other(logits))[:, :1]
     return finer(logits, tuning.gamma, tuning.similar) if score == "finer" else SCORES[score](logits)
 
 
 def score_gradients(logits: Tensor, index: Tensor, score: Score, tuning: Tuning = DEFAULTS) -> Tensor:
     """Return d score_k / d logits, [B, K, C], for the classes ``index`` [B, K]; closed forms."""
     check_choice("score", score, SCORES)
+    if logits.shape[1] == 1 and score not in ("logit", "finer"):
+        return score_gradients(_with_other(logits), index, score, tuning)[:, :, :1]
     chosen = torch.nn.functional.one_hot(index, logits.shape[1]).to(logits)
     if score == "logit":
         return chosen
@@ -120,6 +127,10 @@ def score_gradients(logits: Tensor, index: Tensor, score: Score, tuning: Tuning 
         return (chosen - p) * p.squeeze(1).gather(1, index).unsqueeze(2)
     others = logits.unsqueeze(1).masked_fill(chosen.bool(), -torch.inf).softmax(2)
     return chosen - others
+
+
+def _with_other(logits: Tensor) -> Tensor:
+    return torch.cat([logits, torch.zeros_like(logits)], 1)
 
 
 def resolve_classes(classes: Classes, softmax_logits: Tensor, names: Sequence[str] | None) -> Tensor:

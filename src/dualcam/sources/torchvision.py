@@ -1,5 +1,6 @@
 """Models of torchvision: ``torchvision:resnet50``, ``torchvision:vgg16``."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,11 @@ def load(name: str, options: LoadOptions) -> Classifier:
     if options.weights not in ("pretrained", "random"):
         load_weights_file(module, options.weights)
     names = tuple(default.meta["categories"])
-    return Classifier(module.eval(), f"torchvision:{name}", preprocessing_of(default), names)
+    preprocessing = preprocessing_of(default)
+    made_for = getattr(module, "image_size", None)  # ViTs take one size, and without weights it is the builder's
+    if isinstance(made_for, int) and made_for != preprocessing.size[0]:
+        preprocessing = replace(preprocessing, size=(made_for, made_for), origin="torchvision's builder of the model")
+    return Classifier(module.eval(), f"torchvision:{name}", preprocessing, names)
 
 
 def preprocessing_of(weights: Any) -> Preprocessing:

@@ -39,5 +39,5 @@ def positive_weight(model: DualBranch) -> Tensor:
                 "this branch was trained with balance='frequency' by an earlier version, which did not note the "
                 "weights that probabilities need; train it again, or ask for classes='top3'"
             )
-        known = 1.0 if balance == "none" else model.classes - 1
+        known = 1.0 if balance == "none" else max(model.classes - 1, 1)
     return torch.full((model.classes,), float(known))

@@ -22,7 +22,7 @@ def class_balanced_bce(
 
 
 def positive_weights(labels: Tensor, classes: int, balance: Balance, photos: int | None = None) -> Tensor:
-    """Return p [C]: C - 1 ("uniform"), (N - N_k) / N_k ("frequency") or 1 ("none").
+    """Return p [C]: C - 1 ("uniform"; 1 for a single logit), (N - N_k) / N_k ("frequency") or 1 ("none").
 
     ``labels`` are the class indices of the N training photos, one after the other; ``photos`` is N where photos have
     several, each of them once (default: one each). A class without photos gets C - 1 under "frequency".
@@ -30,7 +30,7 @@ def positive_weights(labels: Tensor, classes: int, balance: Balance, photos: int
     check_choice("balance", balance, ("uniform", "frequency", "none"))
     if balance == "none":
         return torch.ones(classes)
-    uniform = torch.full((classes,), float(classes - 1))
+    uniform = torch.full((classes,), float(max(classes - 1, 1)))
     if balance == "uniform":
         return uniform
     counts = torch.bincount(labels, minlength=classes).float()

@@ -209,3 +209,16 @@ def test_the_cache_is_keyed_by_the_weights(photos: Path, tmp_path: Path) -> None
     for model in (one, other, one):
         dualcam.fit(model, photos, epochs=0, val_share=0, cache_dir=tmp_path / "cache")
     assert len([item for item in (tmp_path / "cache").iterdir() if item.is_dir()]) == 2
+
+
+def test_the_last_layer_of_a_tail_is_a_convex_problem(photos: Path) -> None:
+    """L-BFGS reaches it, and the tail before it stays the model's own."""
+    model = wrapped("tail")
+    before = [parameter.detach().clone() for parameter in model.classifier.parameters()]
+    trained = dualcam.fit(model, photos, solver="lbfgs", epochs=2)
+    assert trained.softmax_head.is_affine
+    assert all(torch.equal(*pair) for pair in zip(before, model.classifier.parameters(), strict=True))
+    moved = zip(branch_of(model), branch_of(trained), strict=True)
+    assert any(not torch.equal(*pair) for pair in moved)
+    with pytest.raises(ModelError, match="linear head"):
+        dualcam.fit(wrapped("norm-linear"), photos, solver="lbfgs", epochs=2)

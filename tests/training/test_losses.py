@@ -39,3 +39,7 @@ def test_weights() -> None:
     assert positive_weights(labels, 3, "none").tolist() == [1, 1, 1]
     with pytest.raises(ChoiceError, match="balance"):
         positive_weights(labels, 3, "other")  # type: ignore[arg-type]
+
+
+def test_a_single_logit_has_one_class_against_it() -> None:
+    assert positive_weights(torch.tensor([0, 0]), 1, "uniform").tolist() == [1.0]

@@ -316,7 +316,18 @@ def _close(ours: Tensor, theirs: Tensor) -> bool:
     return bool(((ours - theirs).abs().max() / scale) < tolerance)
 
 
+def _are_normalized(scores: Tensor) -> bool:
+    """Whether scores [B, C] are probabilities of classes that exclude each other, or logarithms of such."""
+    sums = [each.float().sum(1) for each in (scores, scores.float().exp())]
+    return scores.shape[1] > 1 and any(bool(((each - 1).abs() < 1e-4).all()) for each in sums)
+
+
 def _not_found_message(probe: Probe, layer: str | None) -> str:
+    if _are_normalized(probe.logits):
+        return (
+            "the model ends in a softmax, and dualcam reads logits; wrap the model without it, or pass scores=, a "
+            "function that finds the logits in its output"
+        )
     spatial = [
         f"{call.path} {tuple(call.output.shape[1:])}"
         for call in probe.recording.calls

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import dualcam
 from dualcam import Preprocessing
@@ -15,6 +15,7 @@ from dualcam.errors import StructureNotFound
 from dualcam.targets import SCORES, score_gradients, score_values
 from dualcam.tuning import DEFAULTS
 from tests.architectures.checks import check, noise
+from tests.models import PREPROCESSING, tiny
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "architectures.md"
 
@@ -58,13 +59,19 @@ def test_a_layer_and_a_grid_given_by_hand() -> None:
     assert (model.anatomy.layer, model.softmax_head.kind) == ("blocks.2", "tail")
     check(model)
     with pytest.raises(StructureNotFound):
-        dualcam.wrap(module, layer="blocks.2", grid=(9, 9, 9)[:2])
+        dualcam.wrap(module, layer="blocks.2", grid=(9, 9))
 
 
 def test_the_last_block_of_a_class_token_has_no_gradient() -> None:
     torch.manual_seed(0)
     with pytest.raises(StructureNotFound, match=r"depend on 0 %.*earlier layer"):
         dualcam.wrap(timm.create_model("test_vit").eval(), layer="blocks.5")
+
+
+@pytest.mark.parametrize("end", [nn.Softmax(1), nn.LogSoftmax(1)])
+def test_a_softmax_behind_a_tail_is_named(end: nn.Module) -> None:
+    with pytest.raises(StructureNotFound, match=r"ends in a softmax.*without it"):
+        dualcam.wrap(nn.Sequential(tiny("tail"), end), preprocessing=PREPROCESSING)
 
 
 CONFIGS: dict[str, dict[str, Any]] = {

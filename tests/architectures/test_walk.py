@@ -20,6 +20,19 @@ SMALLER = {
     "sam2_hiera_tiny": 256,
     "efficientnet_b7": 224,
     "efficientnet_v2_l": 224,
+    "naflexvit_base_patch16_parfac_gap": 192,
+    "convmixer_768_32": 112,
+    "regnet_y_32gf": 128,
+    "regnet_x_32gf": 128,
+    "regnet_y_16gf": 128,
+    "convnext_large": 128,
+    "convnext_base": 128,
+    "efficientnet_b6": 224,
+    "efficientnet_b5": 224,
+    "efficientnet_v2_m": 224,
+    "resnext101_64x4d": 128,
+    "resnext101_32x8d": 128,
+    "wide_resnet101_2": 128,
 }
 """Input sides for members whose own is too dear for a test; the page has them at their own."""
 SHARDS = 8

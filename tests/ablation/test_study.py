@@ -87,6 +87,24 @@ def test_training_and_starts_do_something(model: DualBranch, data: Path, tmp_pat
     assert len(set(trained)) > 4
 
 
+def test_rows_tell_of_a_shift_and_of_its_sign(model: DualBranch, data: Path, tmp_path: Path) -> None:
+    """A shift that leaves no weight positive is most of every row, and centering takes it out."""
+    rows = model.softmax_head.rows().weight.detach()
+    rows -= rows.max(0).values + 1
+    mean, norms = rows.double().mean(0), [float(row.double().norm()) for row in rows]
+    heads = ("softmax", "centered", "log-odds", "sigmoid-optimum")
+    _, result, _ = study(model, data, tmp_path / "out", replace(SMALL, head=heads, seeds=1))
+    assert result.rows["softmax"].positive == 0
+    assert result.rows["softmax"].mean_row == pytest.approx(100 * float(mean.norm()) / np.mean(norms))
+    assert result.rows["centered"].mean_row == pytest.approx(0, abs=1e-6)
+    assert result.rows["centered"].positive > 20
+    assert 0 < result.rows["sigmoid-optimum"].positive < 100
+    assert "log-odds" not in result.rows
+    nothing = result.values[Combination("softmax", "cam", "positive", "max")]
+    assert nothing["GT-known Loc"].mean == 0, "the shift has emptied the clamped map"
+    assert result.values[Combination("centered", "cam", "positive", "max")]["best IoU"].mean > 0
+
+
 def test_a_given_softmax_head_is_judged_once_for_seeds_that_share_their_photos(
     model: DualBranch, data: Path, tmp_path: Path
 ) -> None:

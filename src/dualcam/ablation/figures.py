@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dualcam.ablation.contrasts import Combination, Contrast, make_contrasts
 from dualcam.ablation.effects import Estimate, Sampled, difference, estimate, sample_means, sample_pooled
 from dualcam.ablation.heads import HEADS
+from dualcam.ablation.rows import RowFacts, look_at_rows
 from dualcam.ablation.study import Run, Study
 from dualcam.evaluation.cells import Cell
 from dualcam.evaluation.records import DONE, select
@@ -63,6 +64,7 @@ class Result:
     effects: list[Effect]
     equal: dict[str, tuple[str, ...]]
     trivial: dict[str, dict[str, Interval]]
+    rows: dict[str, RowFacts]
     top1: Estimate
     seeds: int
     photos: int
@@ -106,6 +108,7 @@ def gather(study: Study, records: Sequence[NDArray[Any]]) -> Result:
         ],
         equal=_equal(first),
         trivial=trivial,
+        rows=look_at_rows(study.runs),
         top1=estimate(sample_means([np.where(np.stack(ranks) < 0, np.nan, 100.0 * (np.stack(ranks) < 1))])[0]),
         seeds=study.settings.seeds,
         photos=len(shown),

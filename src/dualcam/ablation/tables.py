@@ -128,10 +128,10 @@ def as_markdown(result: Result, about: dict[str, Any]) -> str:
     for item, found in result.values.items():
         values.append([*item, *(f"{f.mean:.1f} [{f.low:.1f}, {f.high:.1f}]" for f in map(found.get, metrics) if f)])
     values += _trivial(result)
-    heads = "\n".join(f"- `{name}`: {HEADS[name].told}" for name in dict.fromkeys(item.head for item in result.values))
     return (
         f"`{about.get('command', '')}`\n\n{about.get('selection', '')}.\n\n### What each ingredient brings\n\n"
-        f"{_lines(effects)}\n\n{notes(result)}\n\n### Every combination\n\n{heads}\n\n{_lines(values)}\n"
+        f"{_lines(effects)}\n\n{notes(result)}\n\n### The heads\n\n{_lines(_heads(result))}\n\n"
+        f"### Every combination\n\n{_lines(values)}\n"
     )
 
 
@@ -172,6 +172,7 @@ def as_json(result: Result, about: dict[str, Any]) -> dict[str, Any]:
             name: {metric: asdict(interval) for metric, interval in figures.items()}
             for name, figures in result.trivial.items()
         },
+        "rows": {name: asdict(facts) for name, facts in result.rows.items()},
         "effects": [
             {
                 "section": effect.contrast.section,
@@ -206,6 +207,16 @@ def _csv(names: Sequence[str], rows: Iterator[list[Any]]) -> str:
     writer.writerow([*names, *NUMBERS, "photos", "seeds"])
     writer.writerows(rows)
     return stream.getvalue()
+
+
+def _heads(result: Result) -> list[list[str]]:
+    """Return what each head is, and what became of its rows."""
+    table = [["head", "what it is", "mean row, % of a row", "weights above 0, %"], ["---", "---", "---:", "---:"]]
+    for name in dict.fromkeys(item.head for item in result.values):
+        facts = result.rows.get(name)
+        numbers = ["", ""] if facts is None else [f"{facts.mean_row:.1f}", f"{facts.positive:.1f}"]
+        table.append([f"`{name}`", HEADS[name].told, *numbers])
+    return table
 
 
 def _trivial(result: Result) -> list[list[str]]:

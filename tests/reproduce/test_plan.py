@@ -49,7 +49,7 @@ def test_as_published_does_what_the_published_code_does(place: Place) -> None:
         recipes()["cub-resnet50-cam"], Place(place.root, place.out, as_published=True), fidelity=True
     )
     assert value(branch.command, "--start") == "random"
-    assert {"--batch-statistics", "--no-cache"} <= set(branch.command)
+    assert "--no-cache" in branch.command
     assert "--first-box" in figures.command
     assert value(own.command, "--scored-by") == "sigmoid"
 

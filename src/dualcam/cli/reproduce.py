@@ -33,8 +33,8 @@ def reproduce(
         bool,
         Parameter(
             negative="",
-            help="Do as the published code does: random start, batch statistics and dropout in training, the first "
-            "true box, fidelity scored by the branch itself.",
+            help="Do as the published code does: random start, new crops in every epoch, the first true box, fidelity "
+            "scored by the branch itself. Its batch statistics and dropout in training are not repeated.",
         ),
     ] = False,
     weights: Annotated[

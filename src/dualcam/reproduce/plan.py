@@ -117,7 +117,7 @@ def _branch(recipe: Recipe, place: Place, data: Path, model: tuple[str, ...], ou
         *("--weight-decay", str(stage.weight_decay), "--batch-size", str(stage.batch_size)),
     ]
     if place.as_published:
-        command += ["--start", "random", "--batch-statistics", "--no-cache"]
+        command += ["--start", "random", "--no-cache"]
     return Step(f"{recipe.name}: branch", tuple(command), out / "dualcam.json", out / "state")
 
 

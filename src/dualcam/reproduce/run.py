@@ -18,8 +18,9 @@ NOTES = (
     "Every map is scored by the frozen softmax branch, masks in normalized space; boxes as in the reference evaluation."
 )
 AS_PUBLISHED = (
-    " As published: branches from a random start, trained with batch statistics and dropout; the first true box only; "
-    "the dual branch's fidelity scored by the sigmoid branch itself, which can not be compared with the base's."
+    " As published: branches from a random start, new crops in every epoch; the first true box only; the dual branch's "
+    "fidelity scored by the sigmoid branch itself, which can not be compared with the base's. Not repeated: the "
+    "published training's batch statistics and dropout in the frozen part."
 )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -80,7 +81,7 @@ def reproduce(
     told = notes(place, target)
     name = target + ("-as-published" if as_published else "")
     files = write_tables(out, name, lines, told)
-    Console().print(as_rich(lines, name, told))
+    Console(width=None if sys.stdout.isatty() else 200).print(as_rich(lines, name, told))
     print(", ".join(map(str, files)))
     return 0
 

@@ -187,14 +187,24 @@ def _given(probe: Probe, layer: str | None, head: nn.Module) -> Found:
         raise StructureNotFound("head= was given without layer=; name the module whose output the head reads")
     output = next((call.output for call in reversed(probe.recording.calls) if call.path == layer), None)
     cells = None if output is None else probe.cells_of(output)
-    if output is not None and output.dim() == 4 and cells is None:  # the head's logits are the proof
-        shape = output.shape
+    if output is not None and output.dim() == 4 and (cells is None or not _reads(head, output, cells, probe)):
+        shape = output.shape  # a shape can be read in two ways; the head's logits are the proof
         nhwc = probe.layout == "NHWC"
         cells = Cells("NHWC" if nhwc else "NCHW", (shape[1], shape[2]) if nhwc else (shape[2], shape[3]), probe.size)
     if output is None or cells is None:
         came = "nothing" if output is None else str(tuple(output.shape))
         raise StructureNotFound(f"layer={layer!r} gave {came}; expected spatial activations of shape [B, D, h, w]")
     return Found(layer, output, cells, None, (head,))
+
+
+def _reads(head: nn.Module, output: Tensor, cells: Cells, probe: Probe) -> bool:
+    """Whether ``head`` makes the model's logits of ``output`` read as ``cells``."""
+    try:
+        with evaluating(head):
+            logits = head(cells.take(output, probe.size))
+    except (RuntimeError, ValueError, TypeError, StructureNotFound):
+        return False
+    return isinstance(logits, Tensor) and logits.shape == probe.logits.shape and _close(logits, probe.logits)
 
 
 def _proven(probe: Probe, found: Found, nonnegative: bool | None) -> Anatomy:

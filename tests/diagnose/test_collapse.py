@@ -14,9 +14,11 @@ from dualcam.diagnose.collapse import measure_collapse, smallest_shift, smallest
 from dualcam.diagnose.last_layer import exact, find_last_layer
 from dualcam.diagnose.maps import draw_maps
 from dualcam.types import HeadKind
-from tests.models import ON_ACTIVATIONS, images, wrapped
+from tests.diagnose.forwards import kept
+from tests.models import KINDS, images, wrapped
 
 seeds = st.integers(0, 10_000)
+NO_SHIFT = torch.zeros(0, 0, dtype=torch.float64)
 
 
 def normal(*shape: int, seed: int) -> torch.Tensor:
@@ -65,21 +67,16 @@ def test_a_map_without_positive_cells_needs_no_shift() -> None:
 
 
 @pytest.mark.parametrize("activation", [torch.nn.ReLU, torch.nn.SiLU])
-@pytest.mark.parametrize("kind", ON_ACTIVATIONS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_it_is_run_and_nothing_is_left(kind: HeadKind, activation: type[torch.nn.Module]) -> None:
     model = wrapped(kind, activation)
-    with torch.no_grad():
-        activations, logits = model.activations_and_logits(images(4))
+    forwards, whole = kept(model, images(10))
     head = exact(model.softmax_head)
-    layer = find_last_layer(head, activations)
+    layer = find_last_layer(head, whole)
     assert layer is not None
-    index, method = logits.argmax(1), methods.get(default_method(head))
-    maps = draw_maps(
-        model, activations, index, method, layer, torch.zeros(0, layer.weight.shape[1], dtype=torch.float64)
-    )
-    found = measure_collapse(
-        layer, layer.inputs(activations), activations, index, method, maps.plain, nonnegative=model.anatomy.nonnegative
-    )
+    index, method = whole.logits.argmax(1), methods.get(default_method(head))
+    maps = draw_maps(forwards, index, method, layer, NO_SHIFT)
+    found = measure_collapse(layer, layer.inputs(whole), forwards, index, method, maps.plain)
     assert maps.plain.positive.max() > 1e-5
     assert found.map_left < 1e-12
     assert found.probability_change < 1e-12
@@ -99,16 +96,16 @@ def test_it_is_run_and_nothing_is_left(kind: HeadKind, activation: type[torch.nn
 def test_mostly_negative_classes_are_counted() -> None:
     model = wrapped("pooled-linear")
     assert isinstance(model, dualcam.DualBranch)
+    forwards, whole = kept(model, images(4))
+    rows = model.softmax_head.last_layer()
+    assert rows is not None
     with torch.no_grad():
-        activations, logits = model.activations_and_logits(images(4))
-        rows = model.softmax_head.last_layer()
-        assert rows is not None
         rows.weight.copy_(-rows.weight.abs())  # the predicted class is the one that is spoken against least
-    layer = find_last_layer(exact(model.softmax_head), activations)
+    layer = find_last_layer(exact(model.softmax_head), whole)
     assert layer is not None
-    index = logits.argmax(1)
+    index = whole.logits.argmax(1)
     method = methods.get("cam")
-    maps = draw_maps(model, activations, index, method, layer, torch.zeros(0, 8, dtype=torch.float64))
-    found = measure_collapse(layer, layer.inputs(activations), activations, index, method, maps.plain, nonnegative=True)
+    maps = draw_maps(forwards, index, method, layer, NO_SHIFT)
+    found = measure_collapse(layer, layer.inputs(whole), forwards, index, method, maps.plain)
     assert found.negative.mean == found.mostly_negative.mean == found.classes_mostly_negative.mean == 1
     assert found.any_photo.mean == 0

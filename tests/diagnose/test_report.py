@@ -18,10 +18,10 @@ from dualcam.diagnose.report import write_report
 from dualcam.diagnose.run import Findings, diagnose
 from dualcam.diagnose.sentences import verdict
 from dualcam.diagnose.settings import DiagnoseSettings
-from dualcam.errors import ChoiceError, DataError
+from dualcam.errors import ChoiceError, DataError, MethodNotApplicable
 from dualcam.progress import progress_bar
 from dualcam.types import HeadKind
-from tests.models import CHANNELS, CLASSES, ON_ACTIVATIONS, PREPROCESSING, Tiny, tiny, wrapped
+from tests.models import CHANNELS, CLASSES, KINDS, PREPROCESSING, Tiny, tiny, wrapped
 from tests.observe import changed, snapshot
 
 ABOUT: dict[str, Any] = {
@@ -49,7 +49,7 @@ def run(model: dualcam.DualBranch, photos: tuple[str, ...], **options: Any) -> F
         return diagnose(model, inputs, SETTINGS, progress)
 
 
-@pytest.mark.parametrize("kind", ON_ACTIVATIONS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU])
 def test_every_head_gets_its_report(
     kind: HeadKind, activation: type[nn.Module], photos: tuple[str, ...], tmp_path: Path
@@ -142,6 +142,42 @@ def test_broken_photos_cost_themselves(photos: tuple[str, ...], tmp_path: Path) 
     assert findings.observed.positions.tolist() == [0, 2, 3, 4]
     with pytest.raises(DataError, match="none of the 1 photos"):
         run(model, (str(bad),))
+
+
+def test_classifiers_without_a_softmax_are_refused_with_the_reason(photos: tuple[str, ...]) -> None:
+    labels = dualcam.wrap(tiny("tail", dtype=torch.float32), preprocessing=PREPROCESSING, outputs="sigmoid")
+    with pytest.raises(MethodNotApplicable, match="sigmoids, one for each label"):
+        run(labels, photos)
+    single = tiny("pooled-linear", dtype=torch.float32)
+    single.head[-1] = nn.Linear(CHANNELS, 1)
+    with pytest.raises(MethodNotApplicable, match="single logit"):
+        run(dualcam.wrap(single, preprocessing=PREPROCESSING), photos)
+
+
+@pytest.mark.parametrize("method", ["score-cam", "eigen-cam"])
+def test_methods_that_no_shift_can_be_added_to_are_refused(method: str, photos: tuple[str, ...]) -> None:
+    inputs = Inputs(photos, None, None, "predictions", len(photos))
+    with pytest.raises(MethodNotApplicable, match="use a gradient method"), progress_bar() as progress:
+        diagnose(wrapped("pooled-linear", dtype=torch.float32), inputs, DiagnoseSettings(method=method), progress)
+
+
+def test_a_tail_is_seen_as_its_own_model_sees_it(photos: tuple[str, ...]) -> None:
+    model = wrapped("tail")
+    inputs = Inputs(photos, np.array([0, 1, 2, 0]), None, "labels of the data", 4)
+    with progress_bar() as progress:
+        findings = diagnose(model, inputs, DiagnoseSettings(draws=1, views=2), progress)
+    seen = findings.observed
+    assert seen.softmax is not None
+    assert seen.sigmoid is not None
+    torch.testing.assert_close(seen.softmax_inputs @ seen.softmax.weight.T + seen.softmax.bias, seen.logits)
+    torch.testing.assert_close(seen.inputs @ seen.sigmoid.weight.T + seen.sigmoid.bias, seen.sigmoid_logits)
+    assert not torch.allclose(seen.logits, seen.sigmoid_logits)
+    explained = model.explain(photos, method="grad-cam", sign="signed", branch="softmax")
+    expected = np.stack([one.raw[0].numpy() for one in explained])
+    np.testing.assert_allclose(findings.drawn.plain.signed, expected, rtol=1e-9, atol=1e-12)
+    recovery = findings.diagnosis.recovery
+    assert recovery is not None
+    assert (recovery.rows, recovery.dimensions, recovery.classes_trained) == (8, CHANNELS, 3)
 
 
 def test_settings_are_checked() -> None:

@@ -16,43 +16,35 @@ from dualcam.diagnose.agreement import Judge, energy_share
 from dualcam.diagnose.last_layer import LastLayer, exact, find_last_layer
 from dualcam.diagnose.maps import SIGMOID, Drawn, Maps, draw_maps
 from dualcam.diagnose.shift import draw_directions, negative_share, probability_change, shift_effects, sigmoid_shifts
-from dualcam.types import HeadKind
-from tests.models import ON_ACTIVATIONS, PREPROCESSING, images, tiny, wrapped
+from dualcam.types import HeadKind, Tapped
+from tests.diagnose.forwards import kept
+from tests.models import KINDS, PREPROCESSING, images, tiny, wrapped
 
 seeds = st.integers(0, 10_000)
 
 
-def layer_of(model: dualcam.DualBranch, activations: torch.Tensor) -> LastLayer:
-    layer = find_last_layer(exact(model.softmax_head), activations)
+def drawn(model: dualcam.DualBranch, shifts: torch.Tensor | None = None) -> tuple[Drawn, Tapped, LastLayer]:
+    forwards, tapped = kept(model, images())
+    layer = find_last_layer(exact(model.softmax_head), tapped)
     assert layer is not None
-    return layer
-
-
-def drawn(model: dualcam.DualBranch, shifts: torch.Tensor | None = None) -> tuple[Drawn, torch.Tensor, LastLayer]:
-    with torch.no_grad():
-        activations, logits = model.activations_and_logits(images())
-    layer = layer_of(model, activations)
     method = methods.get(default_method(model.softmax_head))
     none = torch.zeros(0, layer.weight.shape[1], dtype=torch.float64)
-    return (
-        draw_maps(model, activations, logits.argmax(1), method, layer, none if shifts is None else shifts),
-        activations,
-        layer,
-    )
+    maps = draw_maps(forwards, tapped.logits.argmax(1), method, layer, none if shifts is None else shifts)
+    return maps, tapped, layer
 
 
 @given(seeds, st.floats(0.01, 10))
 def test_probabilities_stay_and_maps_move_by_the_shift_s_own_map(seed: int, size: float) -> None:
     model = wrapped("pooled-linear")
     shift = size * torch.randn(1, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    maps, activations, layer = drawn(model, shift)
+    maps, tapped, layer = drawn(model, shift)
     assert maps.shifted is not None
-    moved = torch.einsum("d,bdhw->bhw", shift[0], activations).numpy()
+    moved = torch.einsum("d,bdhw->bhw", shift[0], tapped.activations).numpy()
     np.testing.assert_allclose(maps.shifted.signed[:, 0] - maps.plain.signed, moved, atol=1e-11 * max(1, size))
-    assert probability_change(layer, layer.inputs(activations), shift[0]) < 1e-12
+    assert probability_change(layer, layer.inputs(tapped), shift[0]) < 1e-12
 
 
-@pytest.mark.parametrize("kind", ON_ACTIVATIONS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_shifted_maps_are_those_of_a_shifted_model(kind: HeadKind) -> None:
     classifier = tiny(kind)
     model = dualcam.wrap(classifier, preprocessing=PREPROCESSING)
@@ -85,8 +77,8 @@ def test_the_sigmoid_branch_s_maps_are_its_own() -> None:
 
 def test_a_planted_offset_is_found_and_its_share_is_the_formula_s() -> None:
     model = wrapped("pooled-linear")
-    _, activations, layer = drawn(model)
-    inputs = layer.inputs(activations)
+    _, tapped, layer = drawn(model)
+    inputs = layer.inputs(tapped)
     directions = draw_directions(inputs, 3, 0)
     torch.testing.assert_close(directions.norm(dim=1), torch.ones(3, dtype=torch.float64))
     sizes = (0.2, 2.0)
@@ -97,8 +89,8 @@ def test_a_planted_offset_is_found_and_its_share_is_the_formula_s() -> None:
     rows = layer.weight[torch.from_numpy(inputs.numpy() @ layer.weight.numpy().T + layer.bias.numpy()).argmax(1)]
     by_hand = []
     for vector in shifts[3:]:
-        mean = torch.einsum("d,bdhw->bhw", layer.weight.mean(0) + vector, activations)
-        rest = torch.einsum("bd,bdhw->bhw", rows - layer.weight.mean(0), activations)
+        mean = torch.einsum("d,bdhw->bhw", layer.weight.mean(0) + vector, tapped.activations)
+        rest = torch.einsum("bd,bdhw->bhw", rows - layer.weight.mean(0), tapped.activations)
         by_hand.append((mean.square().sum((1, 2)) / (mean.square() + rest.square()).sum((1, 2))).mean())
     assert large.arbitrary.mean == pytest.approx(float(torch.stack(by_hand).mean()), rel=1e-9)
     assert large.arbitrary.mean > small.arbitrary.mean
@@ -110,8 +102,8 @@ def test_a_planted_offset_is_found_and_its_share_is_the_formula_s() -> None:
 
 def test_the_sigmoid_branch_feels_the_shift() -> None:
     model = wrapped("pooled-linear")
-    _, activations, layer = drawn(model)
-    inputs = layer.inputs(activations)
+    _, tapped, layer = drawn(model)
+    inputs = layer.inputs(tapped)
     direction = draw_directions(inputs, 1, 0)
     (effect,) = sigmoid_shifts(layer, inputs, direction, [50.0])
     scores = inputs @ layer.weight.T + layer.bias

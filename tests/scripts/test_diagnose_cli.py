@@ -69,6 +69,19 @@ def test_a_random_model_by_position_and_a_broken_photo(tmp_path: Path, capsys: p
 
 
 @pytest.mark.slow
+def test_a_vision_transformer(tmp_path: Path) -> None:
+    write_folder(tmp_path / "photos", {"a": 2, "b": 2})
+    given = ["diagnose", "timm:test_vit", str(tmp_path / "photos"), "--weights", "random", "--views", "2"]
+    assert run([*given, "-o", str(tmp_path / "out")]) == 0
+    record = json.loads((tmp_path / "out" / "diagnosis.json").read_text(encoding="utf-8"))
+    assert (record["model"]["head"], record["method"], record["row_length"]) == ("tail", "grad-cam", 64)
+    assert max(each["probability_change"] for each in record["shifts"]) < 1e-12
+    assert record["shifts"][-1]["agreement"]["rank"]["mean"] < record["shifts"][0]["agreement"]["rank"]["mean"] < 1
+    assert (record["collapse"]["law"], record["collapse"]["map_left"]) == ("whole row", pytest.approx(0, abs=1e-5))
+    assert record["localization"] is None
+
+
+@pytest.mark.slow
 def test_a_dataset_with_boxes_gets_a_localization_figure(tmp_path: Path) -> None:
     root, generator = tmp_path / "data", np.random.default_rng(0)
     lines: dict[str, list[str]] = {"class_labels": [], "image_sizes": [], "localization": []}
@@ -104,6 +117,7 @@ def test_a_dataset_with_boxes_gets_a_localization_figure(tmp_path: Path) -> None
         (["timm:no_such_model"], "no_such_model"),
         (["no-such-photo.jpg"], "no photo matches"),
         (["--split", "test"], "--split"),
+        (["timm:test_vit", "--weights", "random", "--outputs", "sigmoid"], "sigmoids, one for each label"),
     ],
 )
 def test_mistakes_are_named(options: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

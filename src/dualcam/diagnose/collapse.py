@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dualcam.diagnose.forwards import Forwards
 from dualcam.diagnose.last_layer import LastLayer
 from dualcam.diagnose.maps import Maps, shift_evidence
 from dualcam.diagnose.shift import negative_share, probability_change
@@ -22,7 +23,6 @@ from dualcam.guards import evaluating
 from dualcam.heatmap import combine, weight_parts
 from dualcam.methods import Method
 from dualcam.metrics.bootstrap import Interval, mean_interval
-from dualcam.types import Tapped
 
 Law = Literal["positive weights", "whole row"]
 
@@ -95,33 +95,16 @@ def nonnegative_solution(gram: NDArray[np.float64], target: NDArray[np.float64])
 
 
 def measure_collapse(
-    layer: LastLayer,
-    inputs: Tensor,
-    activations: Tensor,
-    index: Tensor,
-    method: Method,
-    plain: Maps,
-    *,
-    nonnegative: bool,
+    layer: LastLayer, inputs: Tensor, forwards: Forwards, index: Tensor, method: Method, plain: Maps
 ) -> Collapse:
     """Collapse the map of each photo's class ``index`` [N], and look at what is left; ``plain`` are the maps before."""
-    linear = layer.head.is_linear
-    law: Law = "positive weights" if linear and nonnegative else "whole row"
+    nonnegative = forwards.model.anatomy.nonnegative
+    law: Law = "positive weights" if layer.head.is_linear and nonnegative else "whole row"
     norms = layer.weight.norm(dim=1).clamp(min=1e-300)
     shifts = -(layer.weight.clamp(min=0) if law == "positive weights" else layer.weight)
-    left, change = 0.0, 0.0
-    channels, cells = [], []
-    for photo, chosen in enumerate(index.tolist()):
-        part, row = activations[[photo]], layer.weight[chosen]
-        after = _positive_after(layer, part, chosen, method, shifts[chosen], clamp_weights=nonnegative)
-        left = max(left, after / max(float(plain.positive[photo].max()), 1e-300))
-        change = max(change, probability_change(layer, inputs[[photo]], shifts[chosen]))
-        if linear:
-            flat = part[0].double().cpu().flatten(1)
-            cells.append(float(smallest_shift_of_cells(row, flat).norm() / norms[chosen]))
-            if nonnegative:
-                active = flat.amax(1) > 0
-                channels.append(float((smallest_shift(row) * active).norm() / norms[chosen]))
+    after = highest_after(layer, forwards, index, method, shifts[index])
+    before = np.maximum(plain.positive.max((1, 2)), 1e-300)
+    channels, cells = _shares_of_one_photo(layer, forwards, index) if layer.head.is_linear else ([], [])
     shares = shifts.norm(dim=1) / norms
     against = negative_share(plain)
     by_class = [against[index.numpy() == chosen].mean() for chosen in np.unique(index.numpy())]
@@ -131,25 +114,41 @@ def measure_collapse(
         classes_least=float(shares.min()),
         classes=len(shares),
         any_photo=mean_interval(shares[index]),
-        channels=mean_interval(channels) if channels else None,
+        channels=mean_interval(channels) if nonnegative and channels else None,
         cells=mean_interval(cells) if cells else None,
-        map_left=left,
-        probability_change=change,
+        map_left=max(0.0, float((after / before).max())),
+        probability_change=max(
+            probability_change(layer, inputs[[photo]], shifts[chosen]) for photo, chosen in enumerate(index.tolist())
+        ),
         negative=mean_interval(against),
         mostly_negative=mean_interval(against > 0.5),
         classes_mostly_negative=mean_interval(np.asarray(by_class) > 0.5),
     )
 
 
-def _positive_after(
-    layer: LastLayer, activations: Tensor, chosen: int, method: Method, shift: Tensor, *, clamp_weights: bool
-) -> float:
-    """Return the highest value of the positive map of a photo [1, D, h, w] once ``shift`` [E] joins every class row."""
-    head = layer.head
-    part = activations.double().cpu() if head.is_linear else activations.to(next(head.parameters()).device)
-    with evaluating(head):
-        evidence = gather_evidence(head, Tapped.of(part), torch.tensor([[chosen]], device=part.device), "logit")
-    moved = shift_evidence(evidence, layer, part, shift[None])
-    with torch.no_grad():
-        maps = combine(weight_parts(method, moved), moved.activations, "positive", clamp_weights=clamp_weights)
-    return float(maps.max())
+def _shares_of_one_photo(layer: LastLayer, forwards: Forwards, index: Tensor) -> tuple[list[float], list[float]]:
+    """Return what empties each photo's map, as shares of the row's norm: in its active channels, and in its cells."""
+    channels, cells = [], []
+    for activations, chosen in zip(forwards.kept, index.tolist(), strict=True):
+        flat, row = activations.double().flatten(1), layer.weight[chosen]
+        norm = row.norm().clamp(min=1e-300)
+        cells.append(float(smallest_shift_of_cells(row, flat).norm() / norm))
+        channels.append(float((smallest_shift(row) * (flat.amax(1) > 0)).norm() / norm))
+    return channels, cells
+
+
+def highest_after(
+    layer: LastLayer, forwards: Forwards, index: Tensor, method: Method, shifts: Tensor
+) -> NDArray[np.float64]:
+    """Return the highest value [N] of the positive maps of ``index`` [N]; a photo's shift is its row of ``shifts``."""
+    found = []
+    for places, tapped in forwards.batches():
+        chosen = index[places].to(tapped.activations.device).unsqueeze(1)
+        with evaluating(layer.head):
+            evidence = gather_evidence(layer.head, tapped, chosen, "logit")
+        moved = shift_evidence(evidence, layer, tapped, shifts[places].unsqueeze(1))
+        with torch.no_grad():
+            clamp = forwards.model.anatomy.nonnegative
+            maps = combine(weight_parts(method, moved), moved.activations, "positive", clamp_weights=clamp)
+        found.append(maps.flatten(1).amax(1).double().cpu().numpy())
+    return np.concatenate(found)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -16,7 +15,6 @@ from dualcam.diagnose.last_layer import LastLayer
 from dualcam.diagnose.maps import SIGMOID
 from dualcam.diagnose.run import Findings
 from dualcam.diagnose.settings import DiagnoseSettings
-from dualcam.guards import evaluating
 from dualcam.heatmap import normalize
 from dualcam.metrics.map_similarity import spearman
 from dualcam.model import DualBranch
@@ -60,13 +58,11 @@ def make_rows(model: DualBranch, findings: Findings, settings: DiagnoseSettings)
         chosen = int(findings.index[place])
         name = model.class_names[chosen] if model.class_names else f"class {chosen}"
         title = f"{Path(findings.observed.photos[place]).name}: {name}"
-        rows.append(
-            Row(place, title, findings.observed.pictures[place], tuple(_tiles(model, findings, settings, place)))
-        )
+        rows.append(Row(place, title, findings.observed.pictures[place], tuple(_tiles(findings, settings, place))))
     return rows
 
 
-def _tiles(model: DualBranch, findings: Findings, settings: DiagnoseSettings, place: int) -> list[Tile]:
+def _tiles(findings: Findings, settings: DiagnoseSettings, place: int) -> list[Tile]:
     seen, drawn, chosen = findings.observed, findings.drawn, int(findings.index[place])
     layer, plain = seen.softmax, drawn.plain.signed[place]
     before = float(seen.logits[place].softmax(0)[chosen])
@@ -79,9 +75,7 @@ def _tiles(model: DualBranch, findings: Findings, settings: DiagnoseSettings, pl
         ):
             tiles.append(Tile(title, about, note, _probability(findings, layer, place, shift, chosen), values))
     tiles.append(Tile("softmax, centered", "no shift changes it; untrained", _alike(plain, centered), before, centered))
-    with torch.no_grad(), evaluating(model.sigmoid_head):
-        part = seen.activations[[place]].to(model.device)
-        own = float(model.sigmoid_head.logits_of(part, torch.tensor([[chosen]], device=part.device)).sigmoid())
+    own = float(seen.sigmoid_logits[place, chosen].sigmoid())
     tiles.append(Tile("sigmoid branch", "its scores feel every shift", _alike(plain, branch), own, branch))
     return tiles
 
@@ -108,7 +102,7 @@ def _collapsed(
     row, plain = layer.weight[chosen], findings.drawn.plain.signed[place]
     shift, values, about = -row, np.zeros_like(plain), "d = −(the class's row) empties it"
     if layer.head.is_linear and findings.diagnosis.method == "cam":
-        cells = findings.observed.activations[place].double().flatten(1)
+        cells = findings.observed.forwards.kept[place].double().flatten(1)
         shift = smallest_shift_of_cells(row, cells)
         values = ((row + shift) @ cells).reshape(plain.shape).numpy()
         about = "the smallest d that empties it"
@@ -118,12 +112,8 @@ def _collapsed(
 
 def _probability(findings: Findings, layer: LastLayer, place: int, shift: Tensor, chosen: int) -> float:
     """Return the class's probability with ``shift`` in every row, computed anew."""
-    logits = _inputs(findings, layer, place) @ (layer.weight + shift).T + layer.bias
-    return float(logits.softmax(1)[0, chosen])
-
-
-def _inputs(findings: Findings, layer: LastLayer, place: int) -> Tensor:
-    return layer.inputs(findings.observed.activations[[place]].to(next(layer.head.parameters()).device))
+    logits = findings.observed.softmax_inputs[place] @ (layer.weight + shift).T + layer.bias
+    return float(logits.softmax(0)[chosen])
 
 
 def _alike(plain: NDArray[np.float64], other: NDArray[np.float64]) -> str:

@@ -8,16 +8,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dualcam.diagnose.forwards import Forwards
 from dualcam.diagnose.last_layer import LastLayer, exact
 from dualcam.evidence import gather_evidence
 from dualcam.guards import evaluating
+from dualcam.heads import Head
 from dualcam.heatmap import combine, weight_parts
 from dualcam.methods import Method
-from dualcam.model import DualBranch
 from dualcam.targets import SCORES
 from dualcam.types import Evidence, Score, Tapped
 
-BATCH = 8
 SIGMOID = "sigmoid"
 
 
@@ -45,46 +45,40 @@ class Drawn:
         return self.by_score["logit"]
 
 
-def draw_maps(
-    model: DualBranch,
-    activations: Tensor,
-    index: Tensor,
-    method: Method,
-    layer: LastLayer | None,
-    shifts: Tensor,
-) -> Drawn:
-    """Return the maps of the classes ``index`` [N] from ``activations`` [N, D, h, w]; ``shifts`` are [S, E]."""
-    softmax, sigmoid = exact(model.softmax_head), exact(model.sigmoid_head)
-    signs = model.anatomy.nonnegative
+def draw_maps(forwards: Forwards, index: Tensor, method: Method, layer: LastLayer | None, shifts: Tensor) -> Drawn:
+    """Return the maps of the classes ``index`` [N] of N photos; ``shifts`` are [S, E]."""
+    softmax, sigmoid = (exact(head) for head in (forwards.model.softmax_head, forwards.model.sigmoid_head))
+    signs = forwards.model.anatomy.nonnegative
     found: dict[str, list[Maps]] = {}
-    for start in range(0, len(activations), BATCH):
-        part = activations[start : start + BATCH]
-        part = part.double().cpu() if softmax.is_linear else part.to(model.device)
-        chosen = index[start : start + BATCH].to(part.device).unsqueeze(1)
+    for places, tapped in forwards.batches():
+        chosen = index[places].to(tapped.activations.device).unsqueeze(1)
         for score in SCORES:
-            evidence = _evidence(softmax, part, chosen, score)
+            evidence = _evidence(softmax, tapped, chosen, score)
             found.setdefault(score, []).append(_combine(method, evidence, clamp_weights=signs, single=True))
             if score == "logit" and layer is not None and len(shifts):
-                moved = shift_evidence(evidence, layer, part, shifts)
+                moved = shift_evidence(evidence, layer, tapped, shifts)
                 found.setdefault("shifted", []).append(_combine(method, moved, clamp_weights=signs))
-        evidence = _evidence(sigmoid, part, chosen, "logit")
+        evidence = _evidence(sigmoid, tapped, chosen, "logit")
         found.setdefault(SIGMOID, []).append(_combine(method, evidence, clamp_weights=signs, single=True))
     shifted = found.pop("shifted", None)
     return Drawn({name: _join(parts) for name, parts in found.items()}, _join(shifted) if shifted else None)
 
 
-def shift_evidence(evidence: Evidence, layer: LastLayer, activations: Tensor, shifts: Tensor) -> Evidence:
-    """Return the evidence of one class [B, 1, D, ...] after each of ``shifts`` [S, E] of all class rows."""
-    gradients = evidence.gradients + layer.gradients(activations, shifts).to(evidence.gradients)
+def shift_evidence(evidence: Evidence, layer: LastLayer, tapped: Tapped, shifts: Tensor) -> Evidence:
+    """Return the evidence of one class [B, 1, D, ...] after each of ``shifts`` of all class rows.
+
+    They are [S, E], or [B, S, E] where each photo has its own.
+    """
+    gradients = evidence.gradients + layer.gradients(tapped, shifts).to(evidence.gradients)
     rows = None
     if evidence.class_rows is not None:
-        rows = evidence.class_rows + shifts.to(evidence.class_rows)[None, :, :, None, None]
+        rows = evidence.class_rows + shifts.to(evidence.class_rows)[..., None, None]
     return Evidence(evidence.activations, gradients, rows)
 
 
-def _evidence(head: torch.nn.Module, activations: Tensor, index: Tensor, score: Score) -> Evidence:
+def _evidence(head: Head, tapped: Tapped, index: Tensor, score: Score) -> Evidence:
     with evaluating(head):
-        return gather_evidence(head, Tapped.of(activations), index, score)  # type: ignore[arg-type]
+        return gather_evidence(head, tapped, index, score)
 
 
 def _combine(method: Method, evidence: Evidence, *, clamp_weights: bool, single: bool = False) -> Maps:

@@ -1,4 +1,4 @@
-"""One pass over the photos: activations and logits of each, and what views of it give the last layers to read."""
+"""One pass over the photos: what is kept of each, its logits, and what views of it give the last layers to read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ from dualcam.data.prepared import Prepared
 from dualcam.data.preprocessing import Placement, Preprocessing, place
 from dualcam.data.stream import Broken, stream
 from dualcam.data.views import ViewRecipe, view
+from dualcam.diagnose.forwards import Forwards, to_keep
 from dualcam.diagnose.last_layer import LastLayer, exact, find_last_layer
 from dualcam.errors import DataError, PhotoError
-from dualcam.explainer import run_model
+from dualcam.explainer import Forward, run_model
 from dualcam.guards import evaluating
 from dualcam.model import DualBranch
 
@@ -64,22 +65,47 @@ class LookLoader:
 class Observed:
     """What the model makes of N photos. Tensors lie on the CPU.
 
-    ``positions`` [N] of these photos among those asked for. ``activations`` [N, D, h, w] in the model's precision;
-    ``logits`` [N, C] of the softmax branch, ``views`` and ``softmax_views`` [N * V, E] what the last layer of the
-    sigmoid and of the softmax branch reads, double precision. A branch without a linear last layer has neither.
+    ``positions`` [N] of these photos among those asked for. ``logits`` and ``sigmoid_logits`` [N, C] of the softmax and
+    of the sigmoid branch; ``softmax_views`` and ``views`` [N * V, E] what the last layer of each reads of V views of a
+    photo, the photo itself first; double precision. A branch without a linear last layer has no such layer and views.
     """
 
     positions: NDArray[np.int64]
     photos: tuple[str, ...]
     pictures: tuple[Image.Image, ...]
     placements: tuple[Placement, ...]
-    activations: Tensor
+    forwards: Forwards
     logits: Tensor
+    sigmoid_logits: Tensor
     softmax: LastLayer | None
     sigmoid: LastLayer | None
     softmax_views: Tensor
     views: Tensor
     broken: dict[str, str]
+
+    @property
+    def softmax_inputs(self) -> Tensor:
+        """What the softmax branch's last layer reads of the photos themselves [N, E]."""
+        return self.softmax_views[:: len(self.softmax_views) // len(self.photos) or 1]
+
+    @property
+    def inputs(self) -> Tensor:
+        """What the sigmoid branch's last layer reads of the photos themselves [N, E]."""
+        return self.views[:: len(self.views) // len(self.photos) or 1]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of one photo: its forward, both branches' logits [1, C], and what the last layers read [V, E]."""
+
+    item: Prepared
+    kept: Tensor
+    logits: Tensor
+    sigmoid_logits: Tensor
+    read: tuple[Tensor, ...]
+
+
+Layers = tuple[LastLayer | None, LastLayer | None]
 
 
 def observe(
@@ -97,10 +123,8 @@ def observe(
     recipe = ViewRecipe("crop" if views > 1 else "none", views, 1.0, seed)
     places = {photo: number for number, photo in enumerate(photos)}
     loader = LookLoader(model.preprocessing, recipe, places, max_megapixels)
-    heads = (exact(model.softmax_head), exact(model.sigmoid_head))
-    layers: tuple[LastLayer | None, ...] = (None, None)
-    kept: list[tuple[Prepared, Tensor, Tensor]] = []
-    read: tuple[list[Tensor], list[Tensor]] = ([], [])
+    layers: Layers | None = None
+    seen: list[Seen] = []
     broken: dict[str, str] = {}
     task = progress.add_task("looking at photos", total=len(photos))
     for batch in stream(photos, loader, batch_size=batch_size, workers=workers):
@@ -113,31 +137,50 @@ def observe(
             if not bool(torch.isfinite(forward.logits).all() and torch.isfinite(forward.activations).all()):
                 broken[item.prepared.source or ""] = "the model's scores are not finite numbers"
                 continue
-            activations = forward.activations
-            if len(item.views):
-                with torch.no_grad(), evaluating(model):
-                    more = model.activations(item.views.to(model.device, model.dtype))
-                activations = torch.cat((activations, more))
-            if not kept:
-                first = activations.double().cpu() if heads[0].is_linear else activations
-                layers = tuple(find_last_layer(head, first) for head in heads)
-            for layer, found in zip(layers, read, strict=True):
-                if layer is not None:
-                    found.append(layer.inputs(activations))
-            kept.append((item.prepared, activations[:1].cpu(), forward.logits.double().cpu()))
-    if not kept:
+            layers = layers or _find_layers(model, forward)
+            seen.append(_see(model, item, forward, layers))
+    if layers is None:
         raise DataError(f"none of the {len(photos)} photos can be used; the first: {next(iter(broken.values()))}")
+    return _together(model, seen, places, layers, broken)
+
+
+def _find_layers(model: DualBranch, forward: Forward) -> Layers:
+    softmax, sigmoid = (
+        find_last_layer(exact(head), forward.tapped) for head in (model.softmax_head, model.sigmoid_head)
+    )
+    return softmax, sigmoid
+
+
+def _see(model: DualBranch, look: Look, forward: Forward, layers: Layers) -> Seen:
+    taps = [forward.tapped]
+    sigmoid = model.sigmoid_head
+    with torch.no_grad(), evaluating(model):
+        own = sigmoid(sigmoid.input_of(forward.tapped))
+        if len(look.views):
+            taps.append(model.tap_for(model.softmax_head, look.views.to(model.device, model.dtype)))
+    nothing = torch.empty(0, 0, dtype=torch.float64)
+    read = tuple(torch.cat([layer.inputs(tap) for tap in taps]) if layer else nothing for layer in layers)
+    return Seen(look.prepared, to_keep(model, forward), forward.logits.double().cpu(), own.double().cpu(), read)
+
+
+def _together(
+    model: DualBranch, seen: Sequence[Seen], places: dict[str, int], layers: Layers, broken: dict[str, str]
+) -> Observed:
+    items = [each.item for each in seen]
+    softmax, sigmoid = layers
+    softmax_views, views = (torch.cat(each) for each in zip(*(one.read for one in seen), strict=True))
     return Observed(
-        positions=np.array([places[item.source or ""] for item, _, _ in kept], dtype=np.int64),
-        photos=tuple(item.source or "" for item, _, _ in kept),
-        pictures=tuple(item.picture() for item, _, _ in kept),
-        placements=tuple(item.placement for item, _, _ in kept),
-        activations=torch.cat([part for _, part, _ in kept]),
-        logits=torch.cat([part for _, _, part in kept]),
-        softmax=layers[0],
-        sigmoid=layers[1],
-        softmax_views=torch.cat(read[0]) if read[0] else torch.empty(0, 0, dtype=torch.float64),
-        views=torch.cat(read[1]) if read[1] else torch.empty(0, 0, dtype=torch.float64),
+        positions=np.array([places[item.source or ""] for item in items], dtype=np.int64),
+        photos=tuple(item.source or "" for item in items),
+        pictures=tuple(item.picture() for item in items),
+        placements=tuple(item.placement for item in items),
+        forwards=Forwards(model, torch.cat([each.kept for each in seen])),
+        logits=torch.cat([each.logits for each in seen]),
+        sigmoid_logits=torch.cat([each.sigmoid_logits for each in seen]),
+        softmax=softmax,
+        sigmoid=sigmoid,
+        softmax_views=softmax_views,
+        views=views,
         broken=broken,
     )
 

@@ -15,12 +15,14 @@ from dualcam.diagnose.agreement import Judge, energy_share
 from dualcam.diagnose.baselines import Comparison, Localization, compare_scores, localize, named_maps
 from dualcam.diagnose.collapse import Collapse, measure_collapse
 from dualcam.diagnose.inputs import Inputs
+from dualcam.diagnose.last_layer import why_no_layer
 from dualcam.diagnose.maps import Drawn, draw_maps
 from dualcam.diagnose.observe import Observed, observe
 from dualcam.diagnose.recovery import Recovery, measure_recovery
 from dualcam.diagnose.settings import DiagnoseSettings
 from dualcam.diagnose.shift import ShiftEffect, SigmoidShift, draw_directions, shift_effects, sigmoid_shifts
 from dualcam.errors import MethodNotApplicable, TrainingDiverged
+from dualcam.methods import Method
 from dualcam.metrics.bootstrap import Interval, mean_interval
 from dualcam.model import DualBranch
 
@@ -78,13 +80,7 @@ def diagnose(
     Raises `DataError` if no photo can be used, `MethodNotApplicable`, `ChoiceError`.
     """
     method = methods.get(settings.method or default_method(model.softmax_head))
-    check_applicable(method, model.softmax_head)
-    if model.softmax_head.reads_features:
-        raise MethodNotApplicable(
-            f"diagnose shifts and retrains heads that read the tapped layer, and what lies between layer "
-            f"{model.anatomy.layer!r} and the last one stays in this model; fit a pooled linear head "
-            f"(fit_head='linear', --fit-head linear) and diagnose that"
-        )
+    check_diagnosable(model, method)
     seen = observe(
         model,
         inputs.paths,
@@ -99,30 +95,24 @@ def diagnose(
     judge = Judge(seen.placements, settings.threshold)
     layer, reason = seen.softmax, None
     if layer is None:
-        reason = (
-            f"no linear layer makes this head's logits ({model.softmax_head.describe_steps()}): its rows leave softmax "
-            "no free vector, so there is nothing to shift, to collapse or to train again"
-        )
-    inputs_of = None if layer is None else layer.inputs(seen.activations.to(model.device))
+        reason = why_no_layer(model.softmax_head)
     shifts = torch.zeros(0, 0, dtype=torch.float64)
     directions = shifts
-    if layer is not None and inputs_of is not None:
-        directions = draw_directions(inputs_of, settings.draws, settings.seed)
+    if layer is not None:
+        directions = draw_directions(seen.softmax_inputs, settings.draws, settings.seed)
         shifts = torch.cat([size * layer.row_norm * directions for size in settings.sizes])
     steps = progress.add_task("measuring", total=4 + RETRAININGS)
-    drawn = draw_maps(model, seen.activations, index, method, layer, shifts)
+    drawn = draw_maps(seen.forwards, index, method, layer, shifts)
     progress.advance(steps)
     centered = drawn.by_score["centered"].signed
     effects, collapse, recovery, moved = None, None, None, None
     recovery_reason = reason
-    if layer is not None and inputs_of is not None:
-        effects = tuple(shift_effects(layer, inputs_of, directions, settings.sizes, drawn, judge))
-        collapse = measure_collapse(
-            layer, inputs_of, seen.activations, index, method, drawn.plain, nonnegative=model.anatomy.nonnegative
-        )
+    if layer is not None:
+        effects = tuple(shift_effects(layer, seen.softmax_inputs, directions, settings.sizes, drawn, judge))
+        collapse = measure_collapse(layer, seen.softmax_inputs, seen.forwards, index, method, drawn.plain)
     progress.advance(steps)
     if layer is not None and seen.sigmoid is not None:
-        own = seen.sigmoid.inputs(seen.activations.to(model.device))
+        own = seen.inputs
         moved = tuple(
             sigmoid_shifts(seen.sigmoid, own, draw_directions(own, settings.draws, settings.seed), settings.sizes)
         )
@@ -148,7 +138,7 @@ def diagnose(
     progress.advance(steps)
     found = None
     if labels is not None and inputs.boxes is not None:
-        true = draw_maps(model, seen.activations, labels, method, layer, shifts[chosen : chosen + 1])
+        true = draw_maps(seen.forwards, labels, method, layer, shifts[chosen : chosen + 1])
         places = zip(seen.positions.tolist(), seen.placements, strict=True)
         boxes = [inputs.boxes.on_grid(position, placement.source) for position, placement in places]
         found = tuple(localize(named_maps(true, 0 if layer is not None else None), judge, boxes))
@@ -171,3 +161,26 @@ def diagnose(
         localization=found,
     )
     return Findings(result, seen, drawn, directions, index.numpy())
+
+
+def check_diagnosable(model: DualBranch, method: Method) -> None:
+    """Raise `MethodNotApplicable` where no softmax leaves a vector free, or where a shift could not be drawn."""
+    if model.outputs == "sigmoid":
+        raise MethodNotApplicable(
+            "diagnose asks what softmax leaves undecided, and the probabilities of this classifier are sigmoids, one "
+            "for each label (outputs='sigmoid'): a vector added to all class rows moves every probability, so there "
+            "is no such shift; explain and evaluate take it as it is. If its classes exclude each other, wrap it "
+            "with outputs='softmax' (--outputs softmax)"
+        )
+    if model.classes == 1:
+        raise MethodNotApplicable(
+            "diagnose asks what softmax leaves undecided, and this classifier has a single logit, whose other class "
+            "has none: a vector added to its one row moves its probability, so there is no such shift; explain and "
+            "evaluate take it as it is"
+        )
+    check_applicable(method, model.softmax_head)
+    if method.needs or method.gradient_free:
+        raise MethodNotApplicable(
+            f"diagnose adds a shift to the gradients that maps are made of, and method {method.name!r} "
+            f"{'runs the model anew' if method.needs else 'reads none'}; use a gradient method, such as grad-cam"
+        )

@@ -9,13 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dualcam.diagnose.last_layer import LastLayer
-from dualcam.diagnose.recovery import (
-    BalancedRows,
-    choose_classes,
-    find_coordinates,
-    keep_offset,
-    measure_recovery,
-)
+from dualcam.diagnose.recovery import choose_classes, keep_offset, measure_recovery
+from dualcam.diagnose.retrain import BalancedRows
+from dualcam.diagnose.span import find_coordinates
 from dualcam.heads import Head
 from dualcam.losses import class_balanced_bce, positive_weights
 from dualcam.training.memory import InMemory

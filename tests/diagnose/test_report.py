@@ -13,9 +13,10 @@ from torch import nn
 
 import dualcam
 from dualcam.data.truth import Boxes
+from dualcam.diagnose.findings import Findings
 from dualcam.diagnose.inputs import Inputs, TrueBoxes
 from dualcam.diagnose.report import write_report
-from dualcam.diagnose.run import Findings, diagnose
+from dualcam.diagnose.run import diagnose
 from dualcam.diagnose.sentences import verdict
 from dualcam.diagnose.settings import DiagnoseSettings
 from dualcam.errors import ChoiceError, DataError, MethodNotApplicable

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dualcam.data.preprocessing import to_source
 from dualcam.diagnose.collapse import smallest_shift_of_cells
+from dualcam.diagnose.findings import Findings
 from dualcam.diagnose.last_layer import LastLayer
 from dualcam.diagnose.maps import SIGMOID
-from dualcam.diagnose.run import Findings
 from dualcam.diagnose.settings import DiagnoseSettings
 from dualcam.heatmap import normalize
 from dualcam.metrics.map_similarity import spearman

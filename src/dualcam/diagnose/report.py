@@ -8,7 +8,7 @@ from typing import Any
 
 from dualcam.diagnose.baselines import PLAIN, SHIFTED
 from dualcam.diagnose.figure import draw_figure, make_rows
-from dualcam.diagnose.run import Diagnosis, Findings
+from dualcam.diagnose.findings import Diagnosis, Findings
 from dualcam.diagnose.sentences import (
     baseline_words,
     collapse_words,

@@ -1,7 +1,7 @@
 """What the numbers mean, in plain words."""
 
+from dualcam.diagnose.findings import Diagnosis
 from dualcam.diagnose.recovery import Left, Recovery
-from dualcam.diagnose.run import Diagnosis
 from dualcam.metrics.bootstrap import Interval
 
 NEGLIGIBLE, SMALL = 0.01, 0.1

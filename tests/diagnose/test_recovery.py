@@ -57,7 +57,7 @@ def test_outside_of_the_span_only_weight_decay_acts() -> None:
     assert (found.rank, found.dimensions) == (8, 30)
     outside = {(left.solver, left.start): left.outside for left in found.left}
     # Nesterov's recursion with the decay alone, on one number.
-    rate = 5 / (float(inputs.square().sum(1).mean()) + 1)
+    rate = float(f"{5 / (float(inputs.square().sum(1).mean()) + 1):.3g}")
     value, momentum = 1.0, 0.0
     for epoch in range(10):
         gradient = 5e-4 * value

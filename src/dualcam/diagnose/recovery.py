@@ -17,6 +17,7 @@ from dualcam.diagnose.span import Coordinates, find_coordinates, planted_shifts,
 from dualcam.heads import Head
 from dualcam.losses import positive_weights
 from dualcam.training.lbfgs import RELATIVE_GAIN
+from dualcam.training.measure import stable_lr
 from dualcam.training.memory import InMemory
 from dualcam.training.run import SGD_EPOCHS
 from dualcam.training.settings import Solver, TrainingSettings
@@ -152,11 +153,12 @@ def _make_starts(
     plain = head_of(coordinates.of(branch.weight[chosen]), branch.bias[chosen])
     vectors = planted_shifts(inputs, coordinates, size * branch.row_norm, draws, seed)
     others = {f"shifted {number + 1}": shifted(plain, vector) for number, vector in enumerate(vectors)}
+    task = BalancedRows(InMemory(values), targets, weight, len(chosen) / len(branch.weight))
     return Starts(
         plain=plain,
         others=others | {"random": random_like(plain, seed)},
-        task=BalancedRows(InMemory(values), targets, weight, len(chosen) / len(branch.weight)),
-        rate=len(branch.weight) / _mean_square(values),
+        task=task,
+        rate=stable_lr(plain, task, len(branch.weight)),
         values=values,
         projector=span_with_bias(values),
         outside=coordinates.outside.shape[1] > 0,
@@ -199,8 +201,8 @@ def keep_offset(
     start = head_of(coordinates.of(layer.weight), layer.bias)
     (vector,) = planted_shifts(inputs, coordinates, size * layer.row_norm, 1, seed)
     moved = shifted(start, vector)
-    rate = 1 / _mean_square(values)
     task = CrossEntropy(InMemory(values), labels)
+    rate = stable_lr(start, task, 1)
     reached, _, _ = train_rows(moved, task, replace(settings, solver="sgd", weight_decay=0.0), rate)
     offset = flat(reached).mean(0) - flat(start).mean(0)
     drift = float((offset - vector).norm() / vector.norm())
@@ -216,8 +218,3 @@ def choose_classes(labels: Tensor, seed: int) -> Tensor:
     usable = present[counts < len(labels)]
     order = np.random.default_rng(seed).permutation(len(usable))[:MOST_CLASSES]
     return torch.from_numpy(np.sort(usable[order]))
-
-
-def _mean_square(values: Tensor) -> float:
-    """Return the mean squared norm of [z, 1], which bounds a stable step; the bias's 1 counts where z is tiny."""
-    return float(values.square().sum(1).mean()) + 1

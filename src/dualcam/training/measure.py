@@ -55,15 +55,16 @@ def validate(head: Head, task: Task | None) -> Validation:
     return found
 
 
-def stable_lr(head: Head, task: Objective) -> float:
-    """Return a step that gradient descent surely stands: C / mean |z|^2 for linear heads, 0.001 for the others.
+def stable_lr(head: Head, task: Objective, classes: int) -> float:
+    """Return a step that gradient descent surely stands: C / (mean |z|^2 + 1) for affine heads, 0.001 for the others.
 
-    The loss's curvature along a class row is at most E|z|^2 / (2 C), as positives and negatives weigh one each.
+    The loss is the mean over C ``classes``. Its curvature along a row and its bias is at most E(|z|^2 + 1) / (2 C), as
+    positives and negatives weigh one each; the bias's 1 counts where features are tiny. Cross-entropy is no such mean,
+    and its curvature at most E(|z|^2 + 1) / 2: C is 1. Of heads that read tokens, |z|^2 is the mean over those.
     """
     if not head.is_affine:
         return 1e-3
     rows = task.rows()
     sample = rows[:: max(1, len(rows) // 1024)]
-    squares = [values.square().sum(1) for _, values in task.features.batches(sample, 256, 0)]
-    mean: Tensor = torch.cat(squares).mean()
-    return float(f"{head.classes / float(mean):.3g}")
+    squares = [values.double().square().sum(-1).flatten() for _, values in task.features.batches(sample, 256, 0)]
+    return float(f"{classes / (float(torch.cat(squares).mean()) + 1):.3g}")

@@ -123,7 +123,7 @@ def make_solver(
 ) -> Sgd | Lbfgs:
     """Return the solver of ``settings``; raises `ModelError` where L-BFGS does not apply."""
     if settings.solver == "sgd":
-        return Sgd(head, task, settings, device, settings.lr or stable_lr(head, task))
+        return Sgd(head, task, settings, device, settings.lr or stable_lr(head, task, head.classes))
     if not head.is_affine or not cached:
         raise ModelError(
             f"solver='lbfgs' solves the convex problem of a linear head on cached features; this head is {head.kind}"

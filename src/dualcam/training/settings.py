@@ -42,7 +42,7 @@ class TrainingSettings:
     """Rows a step."""
 
     lr: float | None = None
-    """Learning rate; by default C / mean squared feature norm for linear heads (a stable step), else 0.001."""
+    """Learning rate; by default C / (mean squared feature norm + 1) for linear heads (a stable step), else 0.001."""
 
     momentum: float = 0.9
     """Nesterov momentum."""

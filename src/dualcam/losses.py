@@ -21,16 +21,21 @@ def class_balanced_bce(
     return losses.mean() if classes is None else losses[:, classes].mean()
 
 
-def positive_weights(labels: Tensor, classes: int, balance: Balance, photos: int | None = None) -> Tensor:
-    """Return p [C]: C - 1 ("uniform"; 1 for a single logit), (N - N_k) / N_k ("frequency") or 1 ("none").
+def positive_weights(
+    labels: Tensor, classes: int, balance: Balance, photos: int | None = None, *, counted: int | None = None
+) -> Tensor:
+    """Return p [C]: c - 1 ("uniform"; 1 for a single logit), (N - N_k) / N_k ("frequency") or 1 ("none").
 
     ``labels`` are the class indices of the N training photos, one after the other; ``photos`` is N where photos have
-    several, each of them once (default: one each). A class without photos gets C - 1 under "frequency".
+    several, each of them once (default: one each). ``counted`` is c, the number of classes that the loss is the mean
+    over (default: all C): a class has its positives in one photo of c, and positives and negatives are to weigh the
+    same. A class without photos gets c - 1 under "frequency".
     """
     check_choice("balance", balance, ("uniform", "frequency", "none"))
     if balance == "none":
         return torch.ones(classes)
-    uniform = torch.full((classes,), float(max(classes - 1, 1)))
+    others = (classes if counted is None else counted) - 1
+    uniform = torch.full((classes,), float(max(others, 1)))
     if balance == "uniform":
         return uniform
     counts = torch.bincount(labels, minlength=classes).float()

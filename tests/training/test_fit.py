@@ -1,5 +1,6 @@
 """What training must do, and what it must leave alone."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dualcam.model import DualBranch
 from dualcam.training.history import Epoch
 from dualcam.training.report import Reporter
 from dualcam.types import HeadKind
-from tests.models import KINDS, PREPROCESSING, images, tiny
+from tests.models import CHANNELS, KINDS, PREPROCESSING, images, tiny
 from tests.observe import changed, snapshot
 from tests.photos_on_disk import write_folder
 
@@ -171,6 +172,38 @@ def test_classes_without_photos_keep_their_rows(tmp_path: Path) -> None:
     before, after = model.sigmoid_head.rows(), trained.sigmoid_head.rows()
     kept = [bool(torch.equal(before.weight[k], after.weight[k])) for k in range(5)]
     assert kept == [True, False, True, False, True]
+
+
+def test_few_of_many_classes_train_as_if_they_were_all(tmp_path: Path) -> None:
+    """The others' rows are in no loss: weights, learning rate and the rows reached are those of a head of three."""
+    write_folder(tmp_path / "data", {"1": 4, "3": 4, "300": 4})
+    small, large = (tiny("pooled-linear", dtype=torch.float32) for _ in range(2))
+    small.head[-1], large.head[-1] = nn.Linear(CHANNELS, 3), nn.Linear(CHANNELS, 400)
+    with torch.no_grad():
+        for name in ("weight", "bias"):
+            getattr(large.head[-1], name)[[1, 3, 300]] = getattr(small.head[-1], name)
+    options: dict[str, Any] = {"epochs": 6, "val_share": 0.25}
+    models = [
+        dualcam.wrap(small, preprocessing=PREPROCESSING, class_names=["1", "3", "300"]),
+        dualcam.wrap(large, preprocessing=PREPROCESSING),
+    ]
+    of_three, of_all = (
+        dualcam.fit(model, tmp_path / "data", tmp_path / str(number), **options) for number, model in enumerate(models)
+    )
+    torch.testing.assert_close(of_all.sigmoid_head.rows().weight[[1, 3, 300]], of_three.sigmoid_head.rows().weight)
+    torch.testing.assert_close(of_all.sigmoid_head.rows().bias[[1, 3, 300]], of_three.sigmoid_head.rows().bias)
+    losses = [read_losses(tmp_path / str(number) / "history.csv") for number in range(2)]
+    assert losses[1] == [pytest.approx(row, rel=1e-4) for row in losses[0]]
+    assert losses[1][-1][1] < losses[1][0][1]
+    assert of_all.training_record is not None
+    weights = of_all.training_record["positive_weight"]
+    assert [weights[k] for k in (0, 1, 3, 300)] == [None, 2.0, 2.0, 2.0]
+
+
+def read_losses(history: Path) -> list[list[float]]:
+    """Return learning rate, training and validation loss by epoch."""
+    with history.open(encoding="utf-8", newline="") as file:
+        return [[float(row[key]) for key in ("lr", "train_loss", "val_loss")] for row in csv.DictReader(file)]
 
 
 def test_names_match_whatever_their_case_and_separators(tmp_path: Path) -> None:

@@ -43,3 +43,16 @@ def test_weights() -> None:
 
 def test_a_single_logit_has_one_class_against_it() -> None:
     assert positive_weights(torch.tensor([0, 0]), 1, "uniform").tolist() == [1.0]
+
+
+def test_positives_weigh_as_much_as_the_negatives_of_the_classes_that_count() -> None:
+    labels = torch.tensor([2, 2, 5, 5, 7, 7])
+    weight = positive_weights(labels, 1000, "uniform", counted=3)
+    assert weight.shape == (1000,)
+    assert set(weight.tolist()) == {2.0}
+    counted = torch.bincount(labels, minlength=1000) > 0
+    hot = torch.nn.functional.one_hot(labels, 1000)[:, counted]
+    assert torch.equal((weight[counted] * hot).sum(0), (1.0 - hot).sum(0))
+    frequency = positive_weights(labels, 1000, "frequency", counted=3)
+    assert torch.equal(frequency[counted], weight[counted])
+    assert positive_weights(labels[:2], 1000, "uniform", counted=1)[2] == 1

@@ -74,6 +74,11 @@ class Task:
         """Return the rows of all views of all usable photos."""
         return all_rows(self.features)
 
+    @property
+    def counted(self) -> int:
+        """The number of classes that the loss is the mean over."""
+        return self.softmax_head.classes if self.classes is None else int(self.classes.sum())
+
     def targets(self, rows: NDArray[np.int64], features: Tensor) -> Tensor:
         """Return targets [B, C] in [0, 1]: one- or multi-hot labels, or the classifier's probabilities of the view."""
         if self.label_kind == "soft":

@@ -18,7 +18,7 @@ from dualcam.model import DualBranch
 from dualcam.training.cache import FeatureCache, build_cache
 from dualcam.training.inputs import Inputs
 from dualcam.training.labels import match_classes
-from dualcam.training.objective import Task
+from dualcam.training.objective import Features, Task
 from dualcam.training.probe import fit_linear_head
 from dualcam.training.report import Reporter
 from dualcam.training.settings import TrainingSettings
@@ -61,33 +61,53 @@ class Preparation:
             adapter=model.adapter,
         )
 
-    def task(self, model: DualBranch, dataset: Dataset, *, training: bool) -> Task:
-        """Return features and targets of ``dataset``; raises `DataError` if none of its photos can be read."""
+    def task(self, model: DualBranch) -> Task:
+        """Return features and targets of the training photos; raises `DataError` if none of them can be read.
+
+        Where few of the classes have photos, and labels are hard, the loss is the mean over those, and so are weights.
+        """
         settings = self.settings
-        if self.cached:
-            features: FeatureCache | FeatureStream = self._cache(model.softmax_head, dataset, training=training)
-        else:
-            photos = PhotoViews(dataset, model.preprocessing, self._recipe(training=training))
-            features = FeatureStream(model, model.softmax_head, photos, self.workers)
-        labels = self._labels(dataset, None if settings.fit_head else match_classes(dataset, model))
+        features, labels = self._photos(model, self.inputs.train, training=True)
         readable = np.flatnonzero(features.usable)
-        if not len(readable):
-            raise DataError(f"no photo of {dataset.root} (split {dataset.split}) can be read")
         usable = torch.from_numpy(labels.subset(readable).flat) if isinstance(labels, LabelSets) else labels[readable]
         present = torch.bincount(usable, minlength=model.classes) > 0
-        partial = training and settings.labels == "hard" and not bool(present.all())
+        partial = settings.labels == "hard" and not bool(present.all())
+        counted = int(present.sum()) if partial else model.classes
         if partial:
-            self.report.say(f"{int(present.sum())} of {model.classes} classes have photos; the others keep their start")
+            self.report.say(f"{counted} of {model.classes} classes have photos; the others keep their start")
+        weight = positive_weights(usable, model.classes, settings.balance, len(readable), counted=counted)
         return Task(
             features=features,
             labels=labels,
             softmax_head=model.softmax_head,
             label_kind=settings.labels,
-            positive_weight=positive_weights(usable, model.classes, settings.balance, len(readable)),
+            positive_weight=weight,
             classes=present if partial else None,
             temperature=settings.temperature,
             outputs=model.outputs,
         )
+
+    def validation(self, model: DualBranch, task: Task) -> Task | None:
+        """Return the validation photos under the loss of ``task``, its weights and classes; None without such photos.
+
+        Raises `DataError` if none of them can be read.
+        """
+        if self.inputs.val is None:
+            return None
+        features, labels = self._photos(model, self.inputs.val, training=False)
+        return replace(task, features=features, labels=labels)
+
+    def _photos(self, model: DualBranch, dataset: Dataset, *, training: bool) -> tuple[Features, Tensor | LabelSets]:
+        """Return features and labels of ``dataset``."""
+        if self.cached:
+            features: Features = self._cache(model.softmax_head, dataset, training=training)
+        else:
+            photos = PhotoViews(dataset, model.preprocessing, self._recipe(training=training))
+            features = FeatureStream(model, model.softmax_head, photos, self.workers)
+        labels = self._labels(dataset, None if self.settings.fit_head else match_classes(dataset, model))
+        if not features.usable.any():
+            raise DataError(f"no photo of {dataset.root} (split {dataset.split}) can be read")
+        return features, labels
 
     def _fit_head(self, dataset: Dataset) -> Head:
         if not self.cached:

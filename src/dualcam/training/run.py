@@ -36,8 +36,8 @@ def train(preparation: Preparation, folder: Path | None, *, resume: bool) -> Dua
     trained = preparation.with_head()
     start = clone_head(trained, settings.start, seed=settings.seed).eval().requires_grad_(True)
     head = deepcopy(start)
-    task = preparation.task(trained, inputs.train, training=True)
-    val = preparation.task(trained, inputs.val, training=False) if inputs.val is not None else None
+    task = preparation.task(trained)
+    val = preparation.validation(trained, task)
     identity = {
         **settings.to_json(),
         "cached": preparation.cached,
@@ -123,7 +123,7 @@ def make_solver(
 ) -> Sgd | Lbfgs:
     """Return the solver of ``settings``; raises `ModelError` where L-BFGS does not apply."""
     if settings.solver == "sgd":
-        return Sgd(head, task, settings, device, settings.lr or stable_lr(head, task, head.classes))
+        return Sgd(head, task, settings, device, settings.lr or stable_lr(head, task, task.counted))
     if not head.is_affine or not cached:
         raise ModelError(
             f"solver='lbfgs' solves the convex problem of a linear head on cached features; this head is {head.kind}"

@@ -24,7 +24,8 @@ class TrainingSettings:
     """clone of the softmax head; centered: clone minus its mean row; random: N(0, 0.01)."""
 
     balance: Balance = "uniform"
-    """Weight of positives: uniform C - 1; frequency (N - N_k) / N_k, for unbalanced data; none 1."""
+    """Weight of positives: uniform C - 1, of C classes with photos; frequency (N - N_k) / N_k, for unbalanced data;
+    none 1."""
 
     labels: Labels = "hard"
     """hard: the photos' labels. soft: the classifier's own probabilities of each view."""
@@ -42,7 +43,8 @@ class TrainingSettings:
     """Rows a step."""
 
     lr: float | None = None
-    """Learning rate; by default C / (mean squared feature norm + 1) for linear heads (a stable step), else 0.001."""
+    """Learning rate; by default C / (mean squared feature norm + 1) for linear heads (a stable step; C classes have
+    photos), else 0.001."""
 
     momentum: float = 0.9
     """Nesterov momentum."""

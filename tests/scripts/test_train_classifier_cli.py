@@ -151,7 +151,7 @@ def child_of(process: subprocess.Popen[str]) -> int:
             words = (folder / "cmdline").read_text()
         except (OSError, ValueError, IndexError):
             continue
-        if parent == process.pid and "train-classifier" in words:
+        if parent == process.pid and "dualcam" in words:
             return int(folder.name)
     raise AssertionError("the run has no second process")
 

@@ -105,7 +105,7 @@ def test_two_builders_of_one_cache_do_not_mix(model: DualBranch, photos: Path, t
     views = PhotoViews(open_dataset(photos), model.preprocessing, RECIPE)
     key = cache_key(model, views, "mean")
     (tmp_path / f"{key}.part").mkdir()
-    with caching._locked(tmp_path / f"{key}.part"), pytest.raises(DataError, match="another run is computing"):
+    with caching.locked(tmp_path / f"{key}.part"), pytest.raises(DataError, match="another run is computing"):
         build(model, photos, tmp_path)
 
 

@@ -13,6 +13,7 @@ from dualcam.data.preprocessing import Preprocessing
 from dualcam.data.views import ViewRecipe, view
 from dualcam.datasets import Dataset
 from dualcam.errors import PhotoError
+from dualcam.training.cache import photo_loader
 from dualcam.training.processes import Processes
 
 
@@ -57,15 +58,7 @@ def deal(order: NDArray[np.int64], batch_size: int, processes: Processes) -> lis
 def load_batches(photos: EpochPhotos, parts: Sequence[list[int]], workers: int) -> Iterator[Batch]:
     """Yield a `Batch` for each of ``parts``, decoded by ``workers`` processes (0: in this one)."""
     size = photos.preprocessing.size
-    loader = torch.utils.data.DataLoader(
-        photos,
-        batch_sampler=[part for part in parts if part],
-        num_workers=workers,
-        collate_fn=list,
-        prefetch_factor=2 if workers else None,
-        generator=torch.Generator(),  # else it draws from the global one
-    )
-    loaded = iter(loader)
+    loaded = photo_loader(photos, [part for part in parts if part], workers)
     for part in parts:
         items = next(loaded) if part else []
         good = [(position, tensor) for position, tensor in items if isinstance(tensor, Tensor)]

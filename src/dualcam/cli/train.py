@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from dualcam.cli.options import ModelOptions, open_model
+from dualcam.training.launch import Devices
 from dualcam.training.settings import TrainingSettings
 
 
@@ -46,6 +47,7 @@ def train(
     ],
     model: ModelOptions = ModelOptions(),  # noqa: B008  - frozen
     branch: Annotated[TrainingSettings, Parameter(name="*", negative="")] = TrainingSettings(),  # noqa: B008
+    devices: Annotated[Devices, Parameter(name="*")] = Devices(),  # noqa: B008
     run: RunOptions = RunOptions(),
 ) -> int:
     """Train the sigmoid branch of a classifier on labelled photos.
@@ -53,14 +55,20 @@ def train(
     Backbone and softmax head stay as they are, byte for byte. The result in --out is a checkpoint: give it as
     --model to the other commands.
     """
+    from dualcam.cli.options import pick_device
     from dualcam.progress import console
     from dualcam.training.fit import check_out, fit
+    from dualcam.training.launch import launch
+    from dualcam.training.processes import ALONE
     from dualcam.training.report import TerminalReporter
 
     check_out(out, resume=run.resume, overwrite=run.overwrite)
+    shares = launch(devices, pick_device(model.device)) if devices.shared else ALONE
     wrapped = open_model(model)
     options = {field.name: getattr(run, field.name) for field in fields(run)}
-    trained = fit(wrapped, data, out, branch, reporter=TerminalReporter(), **options)
+    trained = fit(wrapped, data, out, branch, reporter=TerminalReporter(), processes=shares, **options)
+    if not shares.is_first:
+        return 0
     console.print(f"trained: {trained.training_record['summary'] if trained.training_record else ''}", highlight=False)
     console.print(f"checkpoint in {out}; try: dualcam explain PHOTO --model {out} -o OUT", highlight=False)
     return 0

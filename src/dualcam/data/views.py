@@ -51,10 +51,17 @@ def view(image: Image.Image, preprocessing: Preprocessing, recipe: ViewRecipe, s
 
 
 class PhotoViews(torch.utils.data.Dataset[tuple[int, Tensor | str]]):
-    """All views of each photo, [V, 3, H, W], or the reason why the photo can not be read."""
+    """All views of each photo, [V, 3, H, W], or the reason why the photo can not be read.
 
-    def __init__(self, dataset: Dataset, preprocessing: Preprocessing, recipe: ViewRecipe) -> None:
-        self.dataset, self.preprocessing, self.recipe = dataset, preprocessing, recipe
+    ``first`` is the place of the first photo in the whole of which this is a part: views are those of the whole.
+    """
+
+    def __init__(self, dataset: Dataset, preprocessing: Preprocessing, recipe: ViewRecipe, first: int = 0) -> None:
+        self.dataset, self.preprocessing, self.recipe, self.first = dataset, preprocessing, recipe, first
+
+    def part(self, places: range) -> "PhotoViews":
+        """Return the photos at ``places``, with the views that they have here."""
+        return PhotoViews(self.dataset.subset(list(places)), self.preprocessing, self.recipe, self.first + places.start)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -66,7 +73,7 @@ class PhotoViews(torch.utils.data.Dataset[tuple[int, Tensor | str]]):
             return position, str(error)
         seed = self.recipe.seed
         views = [
-            view(image, self.preprocessing, self.recipe, (seed, position, number))
+            view(image, self.preprocessing, self.recipe, (seed, self.first + position, number))
             for number in range(self.recipe.count)
         ]
         return position, torch.stack(views)

@@ -8,7 +8,7 @@ everything that decides its content: classifier weights, tapped layer, preproces
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,24 @@ def cache_key(model: DualBranch, photos: PhotoViews, reduce: str) -> str:
         "preprocessing": {**photos.preprocessing.to_json(), "origin": ""},
         "views": [recipe.augment, recipe.count, recipe.min_scale, recipe.seed],
         "photos": photos.dataset.digest(),
+        **({"first": photos.first} if photos.first else {}),
         "device": model.device.type,
         "dtype": str(model.dtype),
     }
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def cache_path(model: DualBranch, head: Head, photos: PhotoViews, directory: Path) -> Path:
+    """Return where in ``directory`` the features of ``photos`` for ``head`` are kept."""
+    reduce = "mean" if head.is_linear else head.describe_steps()
+    if head.reads_features:
+        reduce = f"{reduce} of {', '.join(model.anatomy.readers)}"
+    return directory / cache_key(model, photos, reduce)
+
+
+def photos_per_forward(photos: PhotoViews) -> int:
+    """Return how many photos go through the model together."""
+    return max(1, ROWS_PER_FORWARD // photos.recipe.count)
 
 
 def build_cache(
@@ -104,20 +118,17 @@ def build_cache(
     What is missing of it is built; ``advance`` is told the number of photos that are done. Raises `DataError` if no
     photo can be read.
     """
-    reduce = "mean" if head.is_linear else head.describe_steps()
-    if head.reads_features:
-        reduce = f"{reduce} of {', '.join(model.anatomy.readers)}"
-    key = cache_key(model, photos, reduce)
-    final, partial = directory / key, directory / f"{key}.part"
+    final = cache_path(model, head, photos, directory)
+    partial = final.with_name(f"{final.name}.part")
     if (final / "meta.json").is_file():
         if advance:
             advance(len(photos))
-        return _open(final, was_built=False)
+        return open_cache(final, was_built=False)
     partial.mkdir(parents=True, exist_ok=True)
-    with _locked(partial):
+    with locked(partial):
         _fill(model, head, photos, partial, workers, advance or (lambda count: None))
         partial.rename(final)
-    return _open(final, was_built=True)
+    return open_cache(final, was_built=True)
 
 
 def extract(model: DualBranch, head: Head, images: Tensor) -> Tensor:
@@ -131,10 +142,18 @@ def extract(model: DualBranch, head: Head, images: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def photo_loader(photos: Any, batch_size: int, workers: int) -> Iterator[list[tuple[int, Tensor | str]]]:
-    """Yield lists of (position, views or error text) in order, decoded by ``workers`` processes (0: in this one)."""
+def photo_loader(photos: Any, batches: Iterable[list[int]], workers: int) -> Iterator[list[tuple[int, Tensor | str]]]:
+    """Yield lists of (position, views or error text), a list for each of ``batches`` of positions.
+
+    They are decoded by ``workers`` processes (0: in this one).
+    """
     loader = torch.utils.data.DataLoader(
-        photos, batch_size=batch_size, num_workers=workers, collate_fn=list, prefetch_factor=2 if workers else None
+        photos,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=list,
+        prefetch_factor=2 if workers else None,
+        generator=torch.Generator(),  # else it draws from the global one
     )
     return iter(loader)
 
@@ -142,14 +161,14 @@ def photo_loader(photos: Any, batch_size: int, workers: int) -> Iterator[list[tu
 def _fill(model: DualBranch, head: Head, photos: PhotoViews, folder: Path, workers: int, advance: Advance) -> None:
     """Compute the rows that ``progress.json`` does not count yet, in batches that start at fixed photos."""
     views, total = photos.recipe.count, len(photos)
-    batch = max(1, ROWS_PER_FORWARD // views)
+    batch = photos_per_forward(photos)
     progress: dict[str, Any] = {"done": 0, "broken": {}, "shape": None}
     if (folder / "progress.json").is_file():
         progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
     features = _map_features(folder, progress, total * views) if progress["shape"] else None
     advance(progress["done"])
-    rest = torch.utils.data.Subset(photos, range(progress["done"], total))
-    for number, items in enumerate(photo_loader(rest, batch, workers), start=1):
+    batches = [list(range(start, min(start + batch, total))) for start in range(progress["done"], total, batch)]
+    for number, items in enumerate(photo_loader(photos, batches, workers), start=1):
         good = [(position, views_) for position, views_ in items if isinstance(views_, Tensor)]
         progress["broken"].update({str(position): text for position, text in items if isinstance(text, str)})
         if good:
@@ -180,7 +199,8 @@ def _map_features(folder: Path, progress: dict[str, Any], rows: int) -> np.memma
     return np.lib.format.open_memmap(path, mode=mode, dtype=np.float32, shape=shape)
 
 
-def _open(folder: Path, *, was_built: bool) -> FeatureCache:
+def open_cache(folder: Path, *, was_built: bool) -> FeatureCache:
+    """Return the finished cache in ``folder``."""
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     features = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
     usable = np.ones(meta["photos"], dtype=bool)
@@ -188,7 +208,7 @@ def _open(folder: Path, *, was_built: bool) -> FeatureCache:
     return FeatureCache(folder, features, usable, meta["broken"], meta["views"], was_built)
 
 
-class _locked:  # noqa: N801  - used as a function
+class locked:  # noqa: N801  - used as a function
     """Hold a lock file, so that two runs do not fill the same cache; a lock dies with its process."""
 
     def __init__(self, folder: Path) -> None:

@@ -12,12 +12,13 @@ from torch import nn
 from dualcam import checkpoint
 from dualcam.card import write_card
 from dualcam.datasets import Dataset
-from dualcam.errors import CheckpointError
+from dualcam.errors import CheckpointError, ChoiceError
 from dualcam.guards import frozen
 from dualcam.model import DualBranch
 from dualcam.training.cache import default_cache_dir
 from dualcam.training.inputs import find_inputs
 from dualcam.training.prepare import Preparation
+from dualcam.training.processes import ALONE, Processes
 from dualcam.training.report import Reporter
 from dualcam.training.run import train
 from dualcam.training.settings import TrainingSettings
@@ -37,6 +38,7 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     reporter: Reporter | None = None,
+    processes: Processes = ALONE,
     **changes: Any,
 ) -> DualBranch:
     """Train the sigmoid branch of ``model`` on labelled photos; return a `DualBranch` that shares the classifier.
@@ -45,7 +47,8 @@ def fit(
     directory for the checkpoint, history and state (None: nothing is kept). ``settings`` and ``changes`` to them
     (``epochs=3``): see `TrainingSettings`. ``cache=False`` runs images through the backbone in every epoch.
     ``resume`` goes on with the run in ``out`` and ends bit-identical to an uninterrupted one; ``overwrite`` starts
-    over. Backbone and softmax head are in eval mode throughout, get no gradients, and are byte-equal afterwards.
+    over. ``processes`` (see `dualcam.training.launch`) share the work. Backbone and softmax head are in eval mode
+    throughout, get no gradients, and are byte-equal afterwards.
 
     Raises `DataError` (layout, classes that do not match), `ModelError`, `CheckpointError`, `TrainingDiverged`.
     """
@@ -54,22 +57,35 @@ def fit(
     settings = replace(settings or TrainingSettings(), **changes)
     model = model if isinstance(model, DualBranch) else wrap(model)
     folder = Path(out).expanduser() if out is not None else None
-    report = reporter or Reporter()
+    report = (reporter or Reporter()) if processes.is_first else Reporter()
     check_out(folder, resume=resume, overwrite=overwrite)
+    if processes.shared:
+        if folder is None:
+            raise ChoiceError("several processes need a directory for the run that all of them see (out=)")
+        model = model.to(processes.fabric.device)
+        processes.meet()  # nothing is written before all have looked
     inputs = find_inputs(data, split, settings)
     started = time.monotonic()
     with TemporaryDirectory(prefix="dualcam-") as scratch, frozen(model.classifier), report:
         home = Path(cache_dir).expanduser() if cache_dir else default_cache_dir() if folder else Path(scratch)
         preparation = Preparation(
-            model=model, inputs=inputs, settings=settings, home=home, report=report, workers=workers, cached=cache
+            model=model,
+            inputs=inputs,
+            settings=settings,
+            home=home,
+            report=report,
+            workers=workers,
+            cached=cache,
+            processes=processes,
         )
         trained = train(preparation, folder, resume=resume)
-    if folder is not None:
+    if folder is not None and processes.is_first:
         assert trained.training_record is not None
         trained.training_record["seconds"] = round(time.monotonic() - started, 1)
         checkpoint.save(trained, folder)
         write_card(folder)
         remove_state(folder)
+    processes.meet()
     return trained
 
 

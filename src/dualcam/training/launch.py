@@ -13,7 +13,7 @@ Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaunchOptions:
+class Devices:
     """How many processes share a run; each has a device of its own, on a CPU one process is one device."""
 
     devices: int = 1
@@ -22,14 +22,10 @@ class LaunchOptions:
     nodes: int = 1
     """Machines; run the command on each, with MASTER_ADDR, MASTER_PORT and NODE_RANK in the environment."""
 
-    precision: Precision = "32-true"
-    """32-true, or mixed precision for the network's own passes."""
-
-    timeout: float = 600.0
+    timeout: float = 1800.0
     """Seconds that a process waits for the others before it gives up."""
 
     def __post_init__(self) -> None:
-        check_choice("precision", self.precision, ("32-true", "16-mixed", "bf16-mixed"))
         if self.devices < 1 or self.nodes < 1 or not self.timeout > 0:
             raise ChoiceError(
                 f"devices and nodes must be at least 1, timeout above 0; got {self.devices}, {self.nodes}, "
@@ -42,7 +38,19 @@ class LaunchOptions:
         return self.devices * self.nodes > 1
 
 
-def launch(options: LaunchOptions, device: str) -> "Processes":
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions(Devices):
+    """The processes of a run that trains a whole network."""
+
+    precision: Precision = "32-true"
+    """32-true, or mixed precision for the network's own passes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("precision", self.precision, ("32-true", "16-mixed", "bf16-mixed"))
+
+
+def launch(options: Devices, device: str) -> "Processes":
     """Start the other processes and return what this one is; ``device`` is "cpu", "cuda", "cuda:1" or "mps".
 
     They run this process's own command again, so nothing that should happen once may stand before. Raises
@@ -66,7 +74,11 @@ def launch(options: LaunchOptions, device: str) -> "Processes":
         strategy = DDPStrategy(timeout=timedelta(seconds=options.timeout))
     try:
         fabric = Fabric(
-            accelerator=kind, devices=devices, num_nodes=options.nodes, precision=options.precision, strategy=strategy
+            accelerator=kind,
+            devices=devices,
+            num_nodes=options.nodes,
+            precision=options.precision if isinstance(options, LaunchOptions) else "32-true",
+            strategy=strategy,
         )
     except Exception as error:  # Fabric has an exception of its own for each kind of device
         raise ChoiceError(f"--devices {options.devices} of {device} can not be had: {error}") from error

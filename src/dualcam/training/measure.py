@@ -10,6 +10,7 @@ from dualcam.guards import evaluating
 from dualcam.heads import Head
 from dualcam.metrics.label_ap import mean_average_precision
 from dualcam.training.objective import Objective, Task, hot
+from dualcam.training.stream import sharing
 
 
 class Validation(TypedDict):
@@ -33,11 +34,13 @@ def validate(head: Head, task: Task | None) -> Validation:
     )
     if task is None:
         return found
-    total, branch, softmax, seen = 0.0, 0, 0, 0
+    total, branch, softmax, seen = 0.0, 0.0, 0.0, 0.0
     scores: list[tuple[Tensor, Tensor, Tensor]] = []
     device = next(head.parameters()).device
     with torch.no_grad(), evaluating(head, task.softmax_head):
         for rows, values in task.features.batches(task.rows(), 256, 0):
+            if not len(rows):
+                continue
             features = values.to(device)
             truth = hot(task.labels, rows // task.features.views, task.softmax_head.classes).to(device)
             total += float(task.loss(head, rows, features)) * len(rows)
@@ -47,9 +50,13 @@ def validate(head: Head, task: Task | None) -> Validation:
             seen += len(rows)
             if isinstance(task.labels, LabelSets):
                 scores.append((truth.cpu(), ours.float().cpu(), theirs.float().cpu()))
+    shares = sharing(task.features)
+    sums = torch.tensor([total, branch, softmax, seen], dtype=torch.float64)
+    total, branch, softmax, seen = shares.add(sums).tolist()
     found["val_loss"], found["val_branch_top1"], found["val_softmax_top1"] = total / seen, branch / seen, softmax / seen
-    if scores:
-        wanted, sigmoid, plain = (torch.cat(parts).numpy() for parts in zip(*scores, strict=True))
+    if isinstance(task.labels, LabelSets):
+        everyones = [part for parts in shares.gather(scores) for part in parts]
+        wanted, sigmoid, plain = (torch.cat(parts).numpy() for parts in zip(*everyones, strict=True))
         found["val_branch_map"] = mean_average_precision(sigmoid, wanted)
         found["val_softmax_map"] = mean_average_precision(plain, wanted)
     return found
@@ -67,4 +74,6 @@ def stable_lr(head: Head, task: Objective, classes: int) -> float:
     rows = task.rows()
     sample = rows[:: max(1, len(rows) // 1024)]
     squares = [values.double().square().sum(-1).flatten() for _, values in task.features.batches(sample, 256, 0)]
-    return float(f"{classes / (float(torch.cat(squares).mean()) + 1):.3g}")
+    own = torch.cat(squares)
+    total, count = sharing(task.features).add(torch.tensor([float(own.sum()), len(own)], dtype=torch.float64)).tolist()
+    return float(f"{classes / (total / count + 1):.3g}")

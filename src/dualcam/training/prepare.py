@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from dualcam.training.inputs import Inputs
 from dualcam.training.labels import match_classes
 from dualcam.training.objective import Features, Task
 from dualcam.training.probe import fit_linear_head
+from dualcam.training.processes import ALONE, Processes
 from dualcam.training.report import Reporter
 from dualcam.training.settings import TrainingSettings
+from dualcam.training.shards import build_shared_cache
 from dualcam.training.stream import FeatureStream
 
 PLAIN = ViewRecipe("none", 1, 1.0, 0)
@@ -29,7 +32,11 @@ PLAIN = ViewRecipe("none", 1, 1.0, 0)
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """A model, its photos, the settings, and where features are kept (``cached``) or that they are not."""
+    """A model, its photos, the settings, and where features are kept (``cached``) or that they are not.
+
+    ``processes`` share the work of the frozen network: each computes the features of its part. Cached, each then trains
+    the same small head by itself; without a cache they share each batch.
+    """
 
     model: DualBranch
     inputs: Inputs
@@ -38,6 +45,7 @@ class Preparation:
     report: Reporter
     workers: int
     cached: bool
+    processes: Processes = ALONE
 
     def with_head(self) -> DualBranch:
         """Return a new `DualBranch` on the same classifier, with a head fitted for the data's classes if asked for.
@@ -103,7 +111,7 @@ class Preparation:
             features: Features = self._cache(model.softmax_head, dataset, training=training)
         else:
             photos = PhotoViews(dataset, model.preprocessing, self._recipe(training=training))
-            features = FeatureStream(model, model.softmax_head, photos, self.workers)
+            features = FeatureStream(model, model.softmax_head, photos, self.workers, self.processes)
         labels = self._labels(dataset, None if self.settings.fit_head else match_classes(dataset, model))
         if not features.usable.any():
             raise DataError(f"no photo of {dataset.root} (split {dataset.split}) can be read")
@@ -131,7 +139,11 @@ class Preparation:
         photos = PhotoViews(dataset, self.model.preprocessing, self._recipe(training=training))
         what = "training" if training else "validation"
         with self.report.task(f"features of {what} photos", len(photos)) as advance:
-            features = build_cache(self.model, head, photos, self.home, workers=self.workers, advance=advance)
+            given: dict[str, Any] = {"workers": self.workers, "advance": advance}
+            if self.processes.shared:
+                features = build_shared_cache(self.model, head, photos, self.home, self.processes, **given)
+            else:
+                features = build_cache(self.model, head, photos, self.home, **given)
         self.report.cache(features, what)
         return features
 

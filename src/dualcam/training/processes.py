@@ -20,7 +20,7 @@ class Processes:
     rank: int = 0
     world: int = 1
     fabric: Any = None
-    timeout: float = 600.0
+    timeout: float = 1800.0
 
     @property
     def is_first(self) -> bool:
@@ -39,11 +39,13 @@ class Processes:
                 self.fabric.barrier()
 
     def add(self, value: Tensor) -> Tensor:
-        """Return the sum over processes; ``value`` may be added to in place."""
-        if self.shared:
-            with self.losses_told():
-                torch.distributed.all_reduce(value)
-        return value
+        """Return the sum of all processes' ``value``, on its own device."""
+        if not self.shared:
+            return value
+        moved = value.to(self.fabric.device, copy=True)
+        with self.losses_told():
+            torch.distributed.all_reduce(moved)
+        return moved.to(value.device)
 
     def take_from_first(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite ``tensors`` by those of the first process."""

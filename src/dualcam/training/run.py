@@ -19,6 +19,7 @@ from dualcam.training.lbfgs import Lbfgs
 from dualcam.training.measure import stable_lr, validate
 from dualcam.training.objective import Task
 from dualcam.training.prepare import Preparation
+from dualcam.training.processes import ALONE, Processes
 from dualcam.training.report import Reporter
 from dualcam.training.settings import TrainingSettings
 from dualcam.training.sgd import Sgd
@@ -45,7 +46,7 @@ def train(preparation: Preparation, folder: Path | None, *, resume: bool) -> Dua
         "backbone": fingerprint(trained.classifier),
     }
     solver = make_solver(head, task, settings, trained.device, cached=preparation.cached)
-    course = Course(solver, head, task, val, settings, report, folder, identity)
+    course = Course(solver, head, task, val, settings, report, folder, identity, preparation.processes)
     course.begin(resume=resume)
     course.run()
     if task.classes is not None:
@@ -69,6 +70,7 @@ class Course:
     report: Reporter
     folder: Path | None
     identity: dict[str, Any]
+    processes: Processes = ALONE
     history: list[Epoch] = field(default_factory=list)
     converged: bool = False
 
@@ -84,6 +86,7 @@ class Course:
         if self.folder is None:
             return
         state = load_state(self.folder, self.identity, Epoch) if resume else None
+        self.processes.meet()  # before the first writes again what the others read
         if state is None:
             self._save()
             return
@@ -104,7 +107,7 @@ class Course:
                 self.report.epoch(self.history[-1], self.total)
                 if self.folder is not None:
                     self._save()
-        if self.folder is not None:
+        if self.folder is not None and self.processes.is_first:
             write_csv(self.folder / "history.csv", self.history)
             write_plot(self.folder / "history.png", self.history)
 
@@ -114,6 +117,8 @@ class Course:
 
     def _save(self) -> None:
         assert self.folder is not None
+        if not self.processes.is_first:
+            return
         save_state(self.folder, self.identity, RunState(self.solver.tensors(), tuple(self.history), self.converged))
         write_csv(self.folder / "history.csv", self.history)
 
@@ -159,7 +164,9 @@ def record(preparation: Preparation, task: Task, history: list[Epoch]) -> dict[s
         "summary": f"{settings.solver}, {len(history)} epochs, {photos} photos x {task.features.views} views",
         "settings": settings.to_json(),
         "data": {"name": dataset.root.name, "split": dataset.split, "photos": photos},
-        "broken_photos": dict(task.features.broken),
+        "broken_photos": {
+            path: text for some in preparation.processes.gather(task.features.broken) for path, text in some.items()
+        },
         "cached": preparation.cached,
         "positive_weight": weights_to_json(task),
         "last_epoch": asdict(history[-1]) if history else None,

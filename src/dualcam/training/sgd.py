@@ -11,6 +11,7 @@ from dualcam.errors import TrainingDiverged
 from dualcam.heads import Head
 from dualcam.training.objective import Objective, decays
 from dualcam.training.settings import TrainingSettings
+from dualcam.training.stream import sharing
 
 CHECK_EVERY = 20
 GROWTH_LIMIT = 1e3
@@ -24,6 +25,7 @@ class Sgd:
     ) -> None:
         self.head, self.task, self.settings, self.device, self.base_lr = head, task, settings, device, lr
         self.anchors = [p.detach().clone() for p in head.parameters()] if settings.anchor == "start" else None
+        self.shares = sharing(task.features)
         self.optimizer = torch.optim.SGD(
             head.parameters(),
             lr=lr,
@@ -48,10 +50,10 @@ class Sgd:
         total, seen = torch.zeros((), dtype=torch.float64, device=self.device), 0
         batches = self.task.features.batches(order, self.settings.batch_size, number)
         for step, (rows, features) in enumerate(batches):
-            loss = self._step(rows, features.to(self.device))
-            total += loss.double() * len(rows)
-            seen += len(rows)
-            advance(len(rows))
+            loss, count = self._step(rows, features.to(self.device))
+            total += loss.double() * count
+            seen += count
+            advance(count)
             if step % CHECK_EVERY == 0:
                 self._check(float(loss), number, first_loss)
         mean = float(total / max(seen, 1))
@@ -82,17 +84,39 @@ class Sgd:
     def _parameters(self) -> list[torch.nn.Parameter]:
         return list(self.head.parameters())
 
-    def _step(self, rows: np.typing.NDArray[np.int64], features: Tensor) -> Tensor:
+    def _step(self, rows: np.typing.NDArray[np.int64], features: Tensor) -> tuple[Tensor, int]:
+        """Take a step on a batch, or this process's part of it; return the batch's mean loss and rows."""
+        count = int(self.shares.add(torch.tensor([len(rows)]))) if self.shares.shared else len(rows)
+        if not count:
+            return torch.zeros((), device=self.device), 0
         self.optimizer.zero_grad()
-        loss = self.task.loss(self.head, rows, features)
-        torch.autograd.backward([loss])
+        loss = torch.zeros((), device=self.device)
+        if len(rows):
+            loss = self.task.loss(self.head, rows, features)
+            if len(rows) < count:
+                loss = loss * (len(rows) / count)
+            torch.autograd.backward([loss])
+        if self.shares.shared:
+            loss = self._add_up(loss)
         with torch.no_grad():  # not the optimizer's own decay, which knows only zero, and spares no bias
             for parameter, anchor in zip(self._parameters(), self.anchors or repeat(None)):  # noqa: B905
                 if parameter.grad is not None and decays(parameter) and self.settings.weight_decay:
                     distance = parameter if anchor is None else parameter - anchor
                     parameter.grad.add_(distance, alpha=self.settings.weight_decay)
         self.optimizer.step()
-        return loss.detach()
+        return loss.detach(), count
+
+    def _add_up(self, loss: Tensor) -> Tensor:
+        """Add the gradients of all processes, in place, and return the sum of their losses."""
+        parameters = [parameter for parameter in self._parameters() if parameter.requires_grad]
+        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        total: Tensor = self.shares.add(torch.cat([*(part.flatten() for part in own), loss.detach().reshape(1)]))
+        start = 0
+        for parameter in parameters:
+            end = start + parameter.numel()
+            parameter.grad = total[start:end].view_as(parameter).clone()
+            start = end
+        return total[-1]
 
     def _check(self, loss: float, epoch: int, first_loss: float | None) -> None:
         if np.isfinite(loss) and (first_loss is None or loss < GROWTH_LIMIT * first_loss):

@@ -12,16 +12,27 @@ from dualcam.data.views import PhotoViews, SingleViews
 from dualcam.heads import Head
 from dualcam.model import DualBranch
 from dualcam.training.cache import extract, photo_loader
+from dualcam.training.objective import Features
+from dualcam.training.processes import ALONE, Processes
+
+
+def sharing(features: Features) -> Processes:
+    """Return the processes that have a part each of every batch of ``features``: a stream's; a cache is read whole."""
+    return features.processes if isinstance(features, FeatureStream) else ALONE
 
 
 @dataclass
 class FeatureStream:
-    """Computes features batch by batch; broken photos are left out, and remembered in ``broken``."""
+    """Computes features batch by batch; broken photos are left out, and remembered in ``broken``.
+
+    Of each batch ``processes`` have a part each, which may be empty.
+    """
 
     model: DualBranch
     head: Head
     photos: PhotoViews
     workers: int
+    processes: Processes = ALONE
     broken: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -37,14 +48,19 @@ class FeatureStream:
     def batches(
         self, order: NDArray[np.int64], batch_size: int, epoch: int
     ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """Yield (rows, features) in ``order``; augmented views are drawn anew for each ``epoch``."""
-        sorted_batches = [np.sort(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
-        views = SingleViews(self.photos, np.concatenate(sorted_batches).tolist(), epoch)
-        for items in photo_loader(views, batch_size, self.workers):
+        """Yield (rows, features) in ``order``, an item a batch; augmented views are drawn anew for each ``epoch``."""
+        batches = [np.sort(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
+        parts = [batch[self.processes.rank :: self.processes.world] for batch in batches]
+        views = SingleViews(self.photos, np.concatenate(parts).tolist(), epoch)
+        ends = np.cumsum([len(part) for part in parts])
+        chosen = [list(range(end - len(part), end)) for end, part in zip(ends.tolist(), parts, strict=True)]
+        loaded = photo_loader(views, [part for part in chosen if part], self.workers)
+        for part in chosen:
+            items = next(loaded) if part else []
             rows = [row for row, tensor in items if isinstance(tensor, Tensor)]
             images = [tensor for _, tensor in items if isinstance(tensor, Tensor)]
             for row, text in items:
                 if isinstance(text, str):
                     self.broken[self.photos.dataset.paths[row // self.views]] = text
-            if rows:
-                yield np.asarray(rows, dtype=np.int64), extract(self.model, self.head, torch.stack(images))
+            features = extract(self.model, self.head, torch.stack(images)) if rows else torch.zeros(0, 0)
+            yield np.asarray(rows, dtype=np.int64), features

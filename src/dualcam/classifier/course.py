@@ -66,7 +66,8 @@ class Course:
             weight_decay=settings.weight_decay,
             nesterov=settings.momentum > 0,
         )
-        self.wrapped, self.stepper = fabric.setup(self.module, self.optimizer)
+        with self.processes.losses_told():
+            self.wrapped, self.stepper = fabric.setup(self.module, self.optimizer)
 
     def lr(self, epoch: int) -> float:
         """Return the learning rate of pretrained layers in ``epoch`` (from 0)."""
@@ -169,9 +170,9 @@ class Course:
             images, positions, weight = torch.zeros(1, *images.shape[1:]), np.zeros(1, dtype=np.int64), 0.0
         targets = train.targets(positions)
         self.optimizer.zero_grad()
-        logits = scores_of(self.wrapped(fabric.to_device(images))).float()
-        losses = functional.cross_entropy(logits, fabric.to_device(targets), reduction="sum")
-        with shares.losses_told():
+        with shares.losses_told():  # both ways: the forward synchronizes buffers, the backward gradients
+            logits = scores_of(self.wrapped(fabric.to_device(images))).float()
+            losses = functional.cross_entropy(logits, fabric.to_device(targets), reduction="sum")
             fabric.backward(losses * weight)
         self.stepper.step()
         if not len(batch.positions):

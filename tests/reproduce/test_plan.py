@@ -31,6 +31,8 @@ def test_a_recipe_is_classifier_branch_and_figures(place: Place) -> None:
     assert float(value(classifier.command, "--lr")) == 1e-4
     assert value(branch.command, "--model") == str(classifier.output.parent)
     assert float(value(branch.command, "--lr")) == pytest.approx(1e-2)  # 1e-3 times the published optimizer's 10
+    for step in (classifier, branch):
+        assert value(step.command, "--val-share") == "0"  # all training photos are trained on, as published
     assert [value(step.command, "--method") for step in figures] == list(recipe.methods)
     for step in figures:
         assert value(step.command, "--model") == str(branch.output.parent)

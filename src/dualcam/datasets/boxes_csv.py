@@ -7,16 +7,15 @@ that with the largest total area of boxes, of equal ones the one that comes firs
 split where it is train, val or test for all photos.
 """
 
-import csv
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from dualcam.data.csv_rows import photo_rows, row_error
 from dualcam.data.label_sets import LabelSets
 from dualcam.data.truth import Boxes, Masks
 from dualcam.datasets import Dataset, choose_split
-from dualcam.errors import DataError
 
 PRIORITY = 40
 FILE = "boxes.csv"
@@ -103,7 +102,7 @@ def _read_photos(file: Path) -> dict[tuple[str, str], _Photo]:
     """Return what is said of each (path, split)."""
     photos: dict[tuple[str, str], _Photo] = {}
     by_folder = True
-    for line, row in _rows(file):
+    for line, row in photo_rows(file, _EDGES):
         path = row["path"]
         folder = PurePosixPath(path).parent.name
         name = row.get("name", "") or ("" if "class" in row else folder)
@@ -112,7 +111,7 @@ def _read_photos(file: Path) -> dict[tuple[str, str], _Photo]:
         same = next((one for one in photo.labels if name and one[1] == name and one != label), None)
         if same is not None:
             expected = f"{name} to be class {same[0]} in {path}, as in line {photo.labels[same].line}"
-            raise _error(file, line, expected, str(label[0]))
+            raise row_error(file, line, expected, str(label[0]))
         truth = photo.labels.setdefault(label, _Truth(line))
         texts = [row[edge] for edge in _EDGES]
         if any(texts):
@@ -126,38 +125,20 @@ def _read_photos(file: Path) -> dict[tuple[str, str], _Photo]:
     return photos
 
 
-def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line number, fields by column), all columns of the header given, white space around fields removed."""
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        reader = csv.reader(stream)
-        header = [name.strip() for name in next(reader, [])]
-        lacking = [name for name in ("path", *_EDGES) if name not in header]
-        if lacking:
-            raise _error(file, 1, f"a header with {', '.join(lacking)}", ",".join(header))
-        for fields in reader:
-            if not any(map(str.strip, fields)):
-                continue
-            row = dict(zip(header, map(str.strip, fields), strict=False))
-            if len(fields) != len(header) or not row["path"] or not row.get("split", "all"):
-                expected = f"{len(header)} fields, path (and split, where there is the column) not empty"
-                raise _error(file, reader.line_num, expected, ",".join(fields))
-            yield reader.line_num, row
-
-
 def _box(file: Path, line: int, texts: list[str]) -> list[float]:
     expected = "x0,y0,x1,y1 with 0 <= x0 <= x1 and 0 <= y0 <= y1"
     try:
         x0, y0, x1, y1 = map(float, texts)
     except ValueError:
-        raise _error(file, line, expected, ",".join(texts)) from None
+        raise row_error(file, line, expected, ",".join(texts)) from None
     if not (0 <= x0 <= x1 < math.inf and 0 <= y0 <= y1 < math.inf):
-        raise _error(file, line, expected, ",".join(texts))
+        raise row_error(file, line, expected, ",".join(texts))
     return [x0, y0, x1, y1]
 
 
 def _class_index(file: Path, line: int, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 7):
-        raise _error(file, line, "a class index from 0 on", text)
+        raise row_error(file, line, "a class index from 0 on", text)
     return int(text)
 
 
@@ -171,12 +152,8 @@ def _classes(file: Path, photos: Collection[_Photo]) -> list[str]:
         if index is not None:
             before = indexed.get(index)
             if name and before and before != name:
-                raise _error(file, line, f"class {index} to be named {before} as before", name)
+                raise row_error(file, line, f"class {index} to be named {before} as before", name)
             indexed[index] = name or before or ""
     if indexed:
         return [indexed.get(index, "") for index in range(max(indexed) + 1)]
     return sorted({name for (_, name), _ in found})
-
-
-def _error(file: Path, line: int, expected: str, got: str) -> DataError:
-    return DataError(f"{file}, line {line}: expected {expected}, got {got!r}; mend or remove the line")

@@ -4,14 +4,13 @@ Columns are found by name, in any order, and others are ignored. Labels are name
 its main one. Photos without any label are left out.
 """
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dualcam.data.csv_rows import photo_rows, row_error
 from dualcam.data.label_sets import LabelSets
 from dualcam.datasets import Dataset, choose_split
-from dualcam.errors import DataError
 
 PRIORITY = 41
 FILE = "labels.csv"
@@ -63,26 +62,10 @@ def _splits(rows: list[_Row]) -> list[str]:
 
 def _rows(file: Path) -> Iterator[_Row]:
     seen: dict[tuple[str, str], int] = {}
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        reader = csv.reader(stream)
-        header = [name.strip() for name in next(reader, [])]
-        lacking = [name for name in ("path", "labels") if name not in header]
-        if lacking:
-            raise _error(file, 1, f"a header with {', '.join(lacking)}", ",".join(header))
-        for fields in reader:
-            if not any(map(str.strip, fields)):
-                continue
-            row = dict(zip(header, map(str.strip, fields), strict=False))
-            if len(fields) != len(header) or not row["path"] or not row.get("split", "all"):
-                expected = f"{len(header)} fields, path (and split, where there is the column) not empty"
-                raise _error(file, reader.line_num, expected, ",".join(fields))
-            key = (row["path"], row.get("split", ""))
-            if key in seen:
-                raise _error(file, reader.line_num, f"a photo that line {seen[key]} does not name", row["path"])
-            seen[key] = reader.line_num
-            labels = dict.fromkeys(label.strip() for label in row["labels"].split(BETWEEN) if label.strip())
-            yield _Row(*key, tuple(labels))
-
-
-def _error(file: Path, line: int, expected: str, got: str) -> DataError:
-    return DataError(f"{file}, line {line}: expected {expected}, got {got!r}; mend or remove the line")
+    for line, row in photo_rows(file, ["labels"]):
+        key = (row["path"], row.get("split", ""))
+        if key in seen:
+            raise row_error(file, line, f"a photo that line {seen[key]} does not name", row["path"])
+        seen[key] = line
+        labels = dict.fromkeys(label.strip() for label in row["labels"].split(BETWEEN) if label.strip())
+        yield _Row(*key, tuple(labels))

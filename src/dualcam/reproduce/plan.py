@@ -104,7 +104,7 @@ def _classifier(recipe: Recipe, place: Place, data: Path, model: tuple[str, ...]
         *("train-classifier", str(data), "--model", *model, *place.options, "-o", str(out), "--train", stage.part),
         *("--lr", str(stage.lr), "--head-lr-factor", str(stage.head_lr_factor), "--epochs", str(stage.epochs)),
         *("--lr-step", str(stage.lr_step), "--weight-decay", str(stage.weight_decay)),
-        *("--batch-size", str(stage.batch_size)),
+        *("--batch-size", str(stage.batch_size), "--val-share", "0"),
     )
     return Step(f"{recipe.dataset}, {recipe.model}: classifier", command, out / "classifier.json", out / "state")
 
@@ -115,6 +115,7 @@ def _branch(recipe: Recipe, place: Place, data: Path, model: tuple[str, ...], ou
         *("train", str(data), "--model", *model, *place.options, "-o", str(out)),
         *("--lr", f"{stage.lr * stage.lr_factor:.10g}", "--epochs", str(stage.epochs), "--lr-step", str(stage.lr_step)),
         *("--weight-decay", str(stage.weight_decay), "--batch-size", str(stage.batch_size)),
+        *("--val-share", "0"),
     ]
     if place.as_published:
         command += ["--start", "random", "--no-cache"]

@@ -13,32 +13,17 @@ from dualcam.ablation.heads import HEADS
 from dualcam.ablation.rows import RowFacts, look_at_rows
 from dualcam.ablation.study import Run, Study
 from dualcam.evaluation.cells import Cell
+from dualcam.evaluation.localization import LocalizationMetric, Recorded, applicable
 from dualcam.evaluation.records import DONE, select
 from dualcam.evaluation.summary import (
-    BOX_METRICS,
-    MASK_METRICS,
     Column,
-    Scores,
     center_figures,
     find_columns,
+    lower_is_better,
     score_cell,
     trivial_figures,
 )
 from dualcam.metrics.bootstrap import Interval
-from dualcam.metrics.pixel_ap import average_precision
-
-POOLED = "PxAP"
-"""The one figure that is not a mean over photos: it pools their pixels."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a combination's records are under one seed: a run's rows, the cell in them, the photos that count."""
-
-    rows: NDArray[Any]
-    at: tuple[int, int]
-    chosen: NDArray[np.int64]
-    shown: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -85,22 +70,23 @@ def gather(study: Study, records: Sequence[NDArray[Any]]) -> Result:
     columns: dict[str, Column] = {}
     for run, rows in pairs:
         columns |= find_columns(rows, run.photos.reported[whole], study.settings.fidelity)
-    metrics = (BOX_METRICS if boxes else ()) + (MASK_METRICS if "pixels" in names else ()) + tuple(columns)
+    localization = applicable(boxes=boxes, masks="pixels" in names)
+    metrics = (*localization, *columns)
     places = _places(study, pairs, whole)
-    sampled = _sample(places, metrics, columns, boxes=boxes, masks="pixels" in names)
+    sampled = _sample(places, localization, columns)
     contrasts = make_contrasts(list(places))
     first, rows = pairs[0]
     shown = first.photos.reported[whole]
     trivial = trivial_figures(rows, shown, columns)
     if boxes:
-        trivial["centre box"] = center_figures(rows, select(first.photos.choosing, rows), shown)
+        trivial["centre box"] = center_figures(rows, select(first.photos.choosing, rows), shown, localization)
     ranks = [
         next(rows["rank"][run.photos.reported[whole]] for run, rows in pairs if seed in run.seeds)
         for seed in range(study.settings.seeds)
     ]
     return Result(
         metrics=metrics,
-        lower=frozenset(title for title, column in columns.items() if column.metric.better == "lower"),
+        lower=lower_is_better(localization, columns),
         values={item: {metric: estimate(sampled[metric][item]) for metric in metrics} for item in places},
         effects=[
             Effect(contrast, {metric: estimate(difference(sampled[metric], contrast.pairs)) for metric in metrics})
@@ -133,43 +119,36 @@ def combinations_of(run: Run) -> Iterator[tuple[Combination, Cell]]:
 
 def _places(
     study: Study, pairs: Sequence[tuple[Run, NDArray[Any]]], whole: NDArray[np.bool_]
-) -> dict[Combination, list[Place]]:
-    """Return each combination's places, seed by seed, heads in the order of the study."""
-    found: dict[Combination, dict[int, Place]] = {}
+) -> dict[Combination, list[Recorded]]:
+    """Return where each combination's records are, seed by seed, heads in the order of the study."""
+    found: dict[Combination, dict[int, Recorded]] = {}
     for run, rows in pairs:
         chosen, shown = select(run.photos.choosing, rows), run.photos.reported[whole]
         for combination, cell in combinations_of(run):
-            place = Place(rows, run.grid.position(cell), chosen, shown)
+            place = Recorded(rows, run.grid.position(cell), chosen, shown)
             found.setdefault(combination, {}).update(dict.fromkeys(run.seeds, place))
     ordered = sorted(found, key=lambda combination: study.heads.index(combination.head))
     return {item: [found[item][seed] for seed in range(study.settings.seeds)] for item in ordered}
 
 
 def _sample(
-    places: dict[Combination, list[Place]],
-    metrics: Sequence[str],
+    places: dict[Combination, list[Recorded]],
+    localization: dict[str, LocalizationMetric],
     columns: dict[str, Column],
-    *,
-    boxes: bool,
-    masks: bool,
 ) -> dict[str, dict[Combination, Sampled]]:
     """Return every figure under the same draws of photos, by metric and combination."""
-    sampled: dict[str, dict[Combination, Sampled]] = {metric: {} for metric in metrics}
-    values: dict[str, list[NDArray[np.float64]]] = {metric: [] for metric in metrics if metric != POOLED}
+    sampled: dict[str, dict[Combination, Sampled]] = {metric: {} for metric in (*localization, *columns)}
+    pooled = {title: metric.pool for title, metric in localization.items() if metric.pool is not None}
+    values: dict[str, list[NDArray[np.float64]]] = {metric: [] for metric in sampled if metric not in pooled}
     for item, by_seed in places.items():
-        scores = [_scores(place, columns, boxes=boxes, masks=masks) for place in by_seed]
+        scores = [score_cell(place, localization, columns) for place in by_seed]
         for metric, column in values.items():
-            column.append(np.stack([score.photos[metric] for score in scores]))
-        if POOLED in sampled:
-            pixels = [score.pixels for score in scores if score.pixels is not None]
-            sampled[POOLED][item] = sample_pooled(pixels, average_precision)
+            column.append(np.stack([score[metric].values for score in scores]))
+        for metric, pool in pooled.items():
+            sampled[metric][item] = sample_pooled([score[metric].values for score in scores], pool)
     for metric, column in values.items():
         sampled[metric] = dict(zip(places, sample_means(column), strict=True))
     return sampled
-
-
-def _scores(place: Place, columns: dict[str, Column], *, boxes: bool, masks: bool) -> Scores:
-    return score_cell(place.rows, place.at, place.chosen, place.shown, boxes, masks, columns)
 
 
 def _told(study: Study) -> str:

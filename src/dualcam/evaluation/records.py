@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualcam.errors import CheckpointError
+from dualcam.evaluation.fields import STANDARD, added_fields
 from dualcam.evaluation.input_maps import TRIVIAL
-from dualcam.evaluation.levels import CUTS
+from dualcam.evaluation.localization import Field
 from dualcam.files import write_json
 from dualcam.metrics.center_box import SHARES
-from dualcam.metrics.localization import V1_DELTAS, V2_DELTAS
-from dualcam.metrics.pixel_ap import BINS
 
 PENDING, DONE, BROKEN = 0, 1, 2
 
@@ -22,29 +21,27 @@ PENDING, DONE, BROKEN = 0, 1, 2
 def record_type(kinds: int, normalizations: int, *, masks: bool, fidelity: Sequence[str] = ()) -> np.dtype[np.void]:
     """Return the type of a record.
 
-    ``rank`` of the label among the softmax logits (0 is Top-1, -1 not known); ``any`` whether the best of all contours
-    reaches each IoU of `V2_DELTAS`, one bit a cut, ``largest`` whether the largest contour reaches 0.5; ``best`` the
-    best IoU over cuts, ``fixed`` the largest contour's IoU at the fixed threshold; ``peak`` whether the peak lies in a
-    true box; ``center`` the IoU of centre boxes; ``pixels`` counts of (background, foreground) pixels by score.
+    ``rank`` of the label among the softmax logits (0 is Top-1, -1 not known); ``center`` the IoU of centre boxes; what
+    localization is made of is told in `fields`: of masks where all photos have them, last what metrics add.
 
     ``fidelity`` are the values of the metrics of these names, in this order, NaN where not measured or not defined;
     ``trivial`` those of maps made without a look at the photo; ``explained`` the class and ``score`` its probability,
     which these are about.
     """
     cells = (kinds, normalizations)
+
+    def lie(field: Field) -> Any:
+        return field.name, field.dtype, (*cells, *field.shape)
+
     fields: list[Any] = [
         ("status", np.uint8),
         ("rank", np.int32),
         ("predicted", np.int32),
-        ("any", np.uint8, (*cells, len(V2_DELTAS), CUTS // 8)),
-        ("largest", np.uint8, (*cells, len(V1_DELTAS), CUTS // 8)),
-        ("best", np.float32, cells),
-        ("fixed", np.float32, cells),
-        ("peak", np.uint8, cells),
+        *(lie(field) for field in STANDARD if field.truth == "boxes"),
         ("center", np.float32, (len(SHARES),)),
     ]
     if masks:
-        fields.append(("pixels", np.uint16, (*cells, 2, BINS)))
+        fields += [lie(field) for field in STANDARD if field.truth == "masks"]
     if fidelity:
         fields += [
             ("explained", np.int32),
@@ -52,7 +49,13 @@ def record_type(kinds: int, normalizations: int, *, masks: bool, fidelity: Seque
             ("fidelity", np.float32, (len(fidelity), *cells)),
             ("trivial", np.float32, (len(fidelity), len(TRIVIAL))),
         ]
+    fields += [lie(field) for field in added_fields() if masks or field.truth != "masks"]
     return np.dtype(fields)
+
+
+def fields_of(kind: np.dtype[np.void]) -> list[Field]:
+    """Return what records of type ``kind`` hold of every map, for localization."""
+    return [field for field in (*STANDARD, *added_fields()) if field.name in (kind.names or ())]
 
 
 def blank_record(kind: np.dtype[np.void]) -> NDArray[Any]:
@@ -61,6 +64,9 @@ def blank_record(kind: np.dtype[np.void]) -> NDArray[Any]:
     if "fidelity" in (kind.names or ()):
         record["explained"] = -1
         record["score"] = record["fidelity"] = record["trivial"] = np.nan
+    for field in fields_of(kind):
+        if field.blank:
+            record[field.name] = field.blank
     return record
 
 
@@ -74,6 +80,8 @@ class Records:
         self.folder = folder
         file, settings = folder / "records.bin", folder / "run.json"
         folder.mkdir(parents=True, exist_ok=True)
+        added = [field.name for field in fields_of(kind) if field not in STANDARD]
+        run = {**run, "added": added} if added else run
         if settings.exists() and file.exists():
             self._check(json.loads(settings.read_text(encoding="utf-8")), run)
             if file.stat().st_size != kind.itemsize * count:

@@ -1,5 +1,6 @@
 """Records to figures: a value with interval per cell and metric, and paired differences to the baselines."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,19 +10,13 @@ from numpy.typing import NDArray
 from dualcam.evaluation.cells import Cell, Grid, MapKind
 from dualcam.evaluation.fidelity import Fidelity, describe_fidelity
 from dualcam.evaluation.input_maps import TRIVIAL
-from dualcam.evaluation.levels import CUTS
+from dualcam.evaluation.localization import Centered, LocalizationMetric, Recorded, Scored, applicable
 from dualcam.evaluation.records import select
 from dualcam.metrics.bootstrap import Interval, known_intervals, mean_interval, pooled_interval
 from dualcam.metrics.fidelity import FidelityMetric, get
-from dualcam.metrics.localization import V2_DELTAS
-from dualcam.metrics.mask_iou import best_mask_cut, mask_ious
-from dualcam.metrics.packed_hits import count_packed, hits_at
-from dualcam.metrics.pixel_ap import average_precision
 
-BOX_METRICS = ("MaxBoxAccV2", "MaxBoxAcc", "GT-known Loc", "Top-1 Loc", "Top-5 Loc", "best IoU", "pointing")
-MASK_METRICS = ("PxAP", "mask IoU")
 POOLED_RESAMPLES = 500
-"""Resamples of PxAP, each of which adds up the pixels of a whole set."""
+"""Resamples of figures that are pooled, as PxAP, each of which adds up the pixels of a whole set."""
 
 
 @dataclass(frozen=True)
@@ -72,18 +67,6 @@ class Summary:
         return tuple(metric for metric in self.metrics if metric not in self.fidelity)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Values [N] of the reported photos in percent, by metric; ``pixels`` are the counts that PxAP pools.
-
-    A photo that a metric can not judge, as mask IoU one without foreground, is NaN.
-    """
-
-    photos: dict[str, NDArray[np.float64]]
-    thresholds: dict[str, float]
-    pixels: NDArray[np.uint16] | None = None
-
-
 def summarize(
     grid: Grid,
     records: NDArray[Any],
@@ -97,27 +80,27 @@ def summarize(
     """
     chosen, shown = select(choosing, records), select(reported, records)
     assert records.dtype.names is not None
-    masks = "pixels" in records.dtype.names
     boxes = bool((records["center"][shown].max(initial=0)) > 0)
+    localization = applicable(boxes=boxes, masks="pixels" in records.dtype.names)
     columns = find_columns(records, shown, fidelity)
-    metrics = (BOX_METRICS if boxes else ()) + (MASK_METRICS if masks else ()) + tuple(columns)
     cells = [Cell(kind, how) for kind in grid.computed for how in grid.normalizations]
-    scores = {cell: score_cell(records, grid.position(cell), chosen, shown, boxes, masks, columns) for cell in cells}
-    figures = _figures(grid, cells, scores, metrics)
+    places = {cell: Recorded(records, grid.position(cell), chosen, shown) for cell in cells}
+    scores = {cell: score_cell(place, localization, columns) for cell, place in places.items()}
+    figures = _figures(grid, cells, scores, localization)
     rows = [
         Row(
             cell,
             tuple(kind for kind in grid.kinds if grid.same[kind] == cell.kind and kind != cell.kind),
             figures[cell],
-            scores[cell].thresholds,
+            {name: value for scored in scores[cell].values() for name, value in scored.thresholds.items()},
         )
         for cell in cells
     ]
     rank = records["rank"][shown][records["rank"][shown] >= 0]
     return Summary(
         rows=rows,
-        metrics=metrics,
-        center=center_figures(records, chosen, shown) if boxes else {},
+        metrics=(*localization, *columns),
+        center=center_figures(records, chosen, shown, localization) if boxes else {},
         top1=mean_interval(100.0 * (rank < 1)),
         top5=mean_interval(100.0 * (rank < 5)),
         choosing=len(chosen),
@@ -125,7 +108,7 @@ def summarize(
         broken=len(np.union1d(choosing, reported)) - len(np.union1d(chosen, shown)),
         baseline=str(cells[0]),
         fidelity=tuple(columns),
-        lower=frozenset(title for title, column in columns.items() if column.metric.better == "lower"),
+        lower=lower_is_better(localization, columns),
         trivial=trivial_figures(records, shown, columns),
         about_fidelity=describe_fidelity(fidelity) if fidelity else "",
     )
@@ -141,6 +124,13 @@ class Column:
     def percent(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return values of the metric's unit in percent."""
         return np.asarray(values * (1.0 if self.metric.unit == "percent" else 100.0), dtype=np.float64)
+
+
+def lower_is_better(localization: dict[str, LocalizationMetric], columns: dict[str, Column]) -> frozenset[str]:
+    """Return the titles of metrics that are the better the lower they are."""
+    better = {title: metric.better for title, metric in localization.items()}
+    better |= {title: column.metric.better for title, column in columns.items()}
+    return frozenset(title for title, end in better.items() if end == "lower")
 
 
 def find_columns(records: NDArray[Any], shown: NDArray[np.int64], fidelity: Fidelity | None) -> dict[str, Column]:
@@ -169,16 +159,18 @@ def trivial_figures(
 
 
 def _figures(
-    grid: Grid, cells: list[Cell], scores: dict[Cell, Scores], metrics: tuple[str, ...]
+    grid: Grid, cells: list[Cell], scores: dict[Cell, dict[str, Scored]], localization: dict[str, LocalizationMetric]
 ) -> dict[Cell, dict[str, Figure]]:
     """Return each cell's figures: itself, less the plain cell, less the same cell of the softmax branch."""
     plain, found = cells[0], {cell: dict[str, Figure]() for cell in cells}
     rivals = {cell: grid.same.get(cell.kind._replace(branch="softmax")) for cell in cells}
     softmax = {cell: None if kind is None else Cell(kind, cell.normalization) for cell, kind in rivals.items()}
-    for metric in metrics:
-        asked = [(cell, other) for cell in cells for other in (None, plain, softmax[cell])]
-        asked = [(cell, other) for cell, other in asked if other != cell]
-        intervals = dict(zip(asked, _intervals(asked, scores, metric), strict=True))
+    asked = [(cell, other) for cell in cells for other in (None, plain, softmax[cell])]
+    asked = [(cell, other) for cell, other in asked if other != cell]
+    for metric in scores[plain]:
+        values = {cell: scores[cell][metric].values for cell in cells}
+        pool = localization[metric].pool if metric in localization else None
+        intervals = dict(zip(asked, _intervals(asked, values, pool), strict=True))
         for cell in cells:
             found[cell][metric] = Figure(
                 intervals[cell, None],
@@ -188,69 +180,41 @@ def _figures(
     return found
 
 
-def _intervals(asked: list[tuple[Cell, Cell | None]], scores: dict[Cell, Scores], metric: str) -> list[Interval]:
+def _intervals(
+    asked: list[tuple[Cell, Cell | None]],
+    values: dict[Cell, NDArray[Any]],
+    pool: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None,
+) -> list[Interval]:
     """Return the intervals of cells, or of their differences to others, all from the same draws of photos."""
-    if metric != "PxAP":
-        values = [scores[cell].photos[metric] - (scores[other].photos[metric] if other else 0) for cell, other in asked]
-        return known_intervals(np.stack(values, 1))
-    found = []
-    for cell, other in asked:
-        pixels, baseline = scores[cell].pixels, scores[other].pixels if other else None
-        assert pixels is not None
-        found.append(pooled_interval(pixels, average_precision, baseline=baseline, resamples=POOLED_RESAMPLES))
-    return found
+    if pool is None:
+        return known_intervals(np.stack([values[cell] - (values[other] if other else 0) for cell, other in asked], 1))
+    return [
+        pooled_interval(values[cell], pool, baseline=values[other] if other else None, resamples=POOLED_RESAMPLES)
+        for cell, other in asked
+    ]
 
 
 def score_cell(
+    cell: Recorded, localization: dict[str, LocalizationMetric], columns: dict[str, Column]
+) -> dict[str, Scored]:
+    """Return by title what metrics make of the records of a cell: localization, then the ``columns`` of fidelity."""
+    scored = {title: metric.score(cell) for title, metric in localization.items()}
+    for title, column in columns.items():
+        values = cell.records["fidelity"][cell.showing, column.place, *cell.at]
+        scored[title] = Scored(column.percent(values))
+    return scored
+
+
+def center_figures(
     records: NDArray[Any],
-    at: tuple[int, int],
     chosen: NDArray[np.int64],
     shown: NDArray[np.int64],
-    boxes: bool,
-    masks: bool,
-    columns: dict[str, Column] | None = None,
-) -> Scores:
-    """Return the ``shown`` photos' scores of the cell ``at`` (kind, normalization); ``chosen`` give thresholds."""
-    photos: dict[str, NDArray[np.float64]] = {}
-    thresholds: dict[str, float] = {}
-    if boxes:
-        cuts = count_packed(records["any"][chosen, *at], CUTS).argmax(1)
-        for delta, cut in zip(V2_DELTAS, cuts.tolist(), strict=True):
-            thresholds[f"MaxBoxAccV2 at {delta:g}"] = cut / (CUTS - 1)
-        photos["MaxBoxAccV2"] = 100 * hits_at(records["any"][shown, *at], cuts).mean(1)
-        cuts = count_packed(records["largest"][chosen, *at], CUTS).argmax(1)
-        thresholds["MaxBoxAcc"] = float(cuts[0]) / (CUTS - 1)
-        photos["MaxBoxAcc"] = 100 * hits_at(records["largest"][shown, *at], cuts).mean(1)
-        known = records["fixed"][shown, *at] >= 0.5
-        rank = records["rank"][shown]
-        photos["GT-known Loc"] = 100.0 * known
-        photos["Top-1 Loc"] = 100.0 * (known & (rank < 1))
-        photos["Top-5 Loc"] = 100.0 * (known & (rank < 5))
-        photos["best IoU"] = 100.0 * records["best"][shown, *at].astype(np.float64)
-        photos["pointing"] = 100.0 * records["peak"][shown, *at].astype(np.float64)
-    for title, column in (columns or {}).items():
-        photos[title] = column.percent(records["fidelity"][shown, column.place, *at])
-    if masks:
-        cut = best_mask_cut(records["pixels"][chosen, *at])
-        thresholds["mask IoU"] = cut / 1000
-        photos["mask IoU"] = 100 * mask_ious(records["pixels"][shown, *at])[:, cut]
-    return Scores(photos, thresholds, records["pixels"][shown, *at] if masks else None)
-
-
-def center_figures(records: NDArray[Any], chosen: NDArray[np.int64], shown: NDArray[np.int64]) -> dict[str, Interval]:
+    localization: dict[str, LocalizationMetric],
+) -> dict[str, Interval]:
     """Return the figures of a centre box of the area share that is best on ``chosen``, metric by metric."""
-    there, here = records["center"][chosen], records["center"][shown]
-    best = [int((there >= delta).mean(0).argmax()) for delta in V2_DELTAS]
-    half = int((there >= 0.5).mean(0).argmax())
-    rank = records["rank"][shown]
-    known = here[:, half] >= 0.5
+    boxes = Centered(records["center"][chosen], records["center"][shown], records["rank"][shown])
     return {
-        "MaxBoxAccV2": mean_interval(
-            100 * np.mean([here[:, share] >= delta for share, delta in zip(best, V2_DELTAS, strict=True)], 0)
-        ),
-        "MaxBoxAcc": mean_interval(100.0 * known),
-        "GT-known Loc": mean_interval(100.0 * known),
-        "Top-1 Loc": mean_interval(100.0 * (known & (rank < 1))),
-        "Top-5 Loc": mean_interval(100.0 * (known & (rank < 5))),
-        "best IoU": mean_interval(100.0 * here.max(1).astype(np.float64)),
+        title: known_intervals(metric.center(boxes)[:, None])[0]
+        for title, metric in localization.items()
+        if metric.center is not None
     }

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualcam.data.photos import open_mask
+from dualcam.evaluation.localization import Truth
 from dualcam.evaluation.photos import Photos
 from dualcam.evaluation.views import GRID
 from dualcam.metrics.box_curve import Mode, scale_boxes
@@ -22,6 +23,15 @@ class Target:
     label: int
     boxes: NDArray[np.float64] | None
     mask: NDArray[np.uint8] | None
+
+    @property
+    def known(self) -> frozenset[Truth]:
+        """What maps can be compared with."""
+        known: dict[Truth, bool] = {
+            "boxes": self.boxes is not None and len(self.boxes) > 0,
+            "masks": self.mask is not None,
+        }
+        return frozenset(truth for truth, there in known.items() if there)
 
 
 def find_target(photos: Photos, position: int, size: tuple[int, int], mode: Mode) -> Target:

@@ -129,3 +129,20 @@ def test_an_interval_that_leaves_zero_out_differs() -> None:
     sampled = Sampled(np.array([1.0]), np.linspace(0.5, 1.5, 100)[:, None], 3)
     assert estimate(sampled).differs
     assert not estimate(Sampled(np.array([0.1]), np.linspace(-1, 1, 100)[:, None], 3)).differs
+
+
+def test_places_of_one_photo_are_drawn_together() -> None:
+    table = values(1)
+    numbers = np.repeat(np.arange(table.shape[1]), 3)
+    known, found = (
+        estimate(sample_means([each], groups=groups, resamples=200)[0])
+        for each, groups in ((table, None), (np.repeat(table, 3, axis=1), numbers))
+    )
+    assert (found.mean, found.low, found.high) == pytest.approx((known.mean, known.low, known.high))
+    counts = np.random.default_rng(1).integers(0, 9, (SEEDS, PHOTOS, 2, 12))
+    numbers = np.repeat(np.arange(PHOTOS), 3)
+    known, found = (
+        estimate(sample_pooled(list(each), average_precision, groups=groups, resamples=200))
+        for each, groups in ((counts, None), (np.repeat(counts, 3, axis=1), numbers))
+    )
+    assert (found.mean, found.low, found.high) == pytest.approx((known.mean, known.low, known.high))

@@ -134,3 +134,28 @@ def test_files_are_written(summary: Summary, tmp_path: Path) -> None:
     assert [file.name for file in files] == ["results.json", "results.csv", "results.md", "results.tex"]
     assert as_latex(summary).count(r"\\") == 2 + len(summary.rows)
     assert r"\%" not in as_latex(summary).splitlines()[0]
+
+
+def test_a_photos_labels_are_drawn_together(records: NDArray[Any], summary: Summary) -> None:
+    """Every photo has four labels of equal records: the figures stay, and so do their intervals."""
+    rows = np.repeat(records, 4)
+    numbers = np.repeat(np.arange(COUNT), 4)
+    even, odd = (np.flatnonzero(numbers % 2 == parity) for parity in (0, 1))
+    together, apart = summarize(GRID, rows, even, odd, numbers=numbers), summarize(GRID, rows, even, odd)
+    assert (together.reported, together.photos, apart.photos, summary.photos) == (80, 20, 80, 20)
+    widths = []
+    for plain, joint, narrow in zip(summary.rows, together.rows, apart.rows, strict=True):
+        for metric in summary.metrics:
+            told, ours, theirs = (row.figures[metric].value for row in (plain, joint, narrow))
+            assert (ours.mean, ours.low, ours.high) == pytest.approx((told.mean, told.low, told.high))
+            widths.append((ours.high - ours.low, theirs.high - theirs.low))
+    spread = [(ours, theirs) for ours, theirs in widths if theirs]
+    assert len(spread) > len(widths) / 2
+    assert all(ours > 1.5 * theirs for ours, theirs in spread)
+    assert together.top1.low == pytest.approx(summary.top1.low)
+    assert together.center["best IoU"].high == pytest.approx(summary.center["best IoU"].high)
+    assert "n = 80 reported (labels of 20 photos, drawn photo by photo)" in as_markdown(together, {})
+    assert "labels of" not in as_markdown(summary, {})
+    assert as_json(together, {})["photos"] == 20
+    same = summarize(GRID, records, EVEN, ODD, numbers=np.random.default_rng(0).permutation(COUNT))
+    assert as_json(same, {}) == as_json(summary, {})

@@ -71,3 +71,44 @@ def test_what_a_column_does_not_know_is_left_out_of_it_alone() -> None:
         assert astuple(found[column]) == pytest.approx(astuple(alone))
     assert [each.n for each in found] == [30, 20, 0, 20]
     assert np.isnan(found[2].mean)
+
+
+def test_labels_that_repeat_their_photo_add_nothing() -> None:
+    """Five labels that always agree are as good as their photo: its interval, not one that is narrower by sqrt(5)."""
+    photos = np.random.default_rng(7).random(60)
+    numbers = np.repeat(np.arange(60), 5)
+    labels = photos[numbers]
+    plain, together, apart = mean_interval(photos), mean_interval(labels, groups=numbers), mean_interval(labels)
+    assert astuple(together)[:3] == pytest.approx(astuple(plain)[:3])
+    assert (together.n, together.mean) == (300, apart.mean)
+    assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+def test_groups_are_drawn_whole_whatever_their_size() -> None:
+    """Against groups drawn one at a time; means are over the items that a resample holds."""
+    generator = np.random.default_rng(8)
+    groups = np.sort(generator.integers(0, 25, 80))[generator.permutation(80)]
+    values = generator.normal(size=80) + groups / 10
+    parts = [values[groups == name] for name in np.unique(groups)]
+    picks = generator.integers(0, len(parts), (6000, len(parts)))
+    means = [np.concatenate([parts[pick] for pick in draw]).mean() for draw in picks]
+    found = mean_interval(values, groups=groups, resamples=6000)
+    np.testing.assert_allclose([found.low, found.high], np.percentile(means, (2.5, 97.5)), atol=0.03)
+    pooled = pooled_interval(
+        np.stack([values, np.ones(80)], 1), lambda sums: sums[:, 0] / sums[:, 1], groups=groups, resamples=6000
+    )
+    assert astuple(pooled) == pytest.approx(astuple(found))
+
+
+def test_groups_of_one_change_no_bit() -> None:
+    values = np.random.default_rng(9).random((50, 3))
+    values[::4, 1] = np.nan
+    numbers = np.random.default_rng(10).permutation(50)
+    assert known_intervals(values, groups=numbers) == known_intervals(values)
+    counts = np.random.default_rng(11).integers(0, 9, (50, 2, BINS))
+    alone, grouped = (
+        pooled_interval(counts, average_precision, groups=groups, resamples=50) for groups in (None, numbers)
+    )
+    assert alone == grouped
+    with pytest.raises(ValueError, match="got 2 for 50 items"):
+        mean_interval(values[:, 0], groups=[0, 1])

@@ -112,6 +112,8 @@ def test_from_annotations_to_maps(data: Path, tmp_path: Path, capsys: pytest.Cap
     command = ["evaluate", str(data), "-o", str(tables), "--model", str(out), "--multi-label", "--method", "cam"]
     assert run([*command, "--select", "none"]) == 0
     assert "24 photos reported" in capsys.readouterr().out, "12 photos of 24 labels: a map for each"
+    assert json.loads((tables / "results.json").read_text())["photos"] == 12
+    assert "n = 24 reported (labels of 12 photos, drawn photo by photo)" in (tables / "results.md").read_text()
     assert run([*command[:6], "--method", "cam", "--select", "none", "--overwrite"]) == 0
     assert "12 photos reported" in capsys.readouterr().out
 

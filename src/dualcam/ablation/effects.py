@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dualcam.metrics.bootstrap import LEVELS, item_draws, weighted_sums
+from dualcam.metrics.bootstrap import LEVELS, drawn_means, item_draws, weighted_sums
 
 RESAMPLES = 1000
 SEED_STREAM = 1
@@ -51,32 +51,40 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
 
-def sample_means(values: Sequence[NDArray[np.floating]], *, resamples: int = RESAMPLES) -> list[Sampled]:
+def sample_means(
+    values: Sequence[NDArray[np.floating]], *, groups: NDArray[np.int64] | None = None, resamples: int = RESAMPLES
+) -> list[Sampled]:
     """Return the means over photos of ``values``, [S, N] each, all under the same draws of photos.
 
+    A photo that stands there several times has one number in ``groups`` [N] and is drawn with all its places.
     A photo that is NaN under any seed of any of them is left out of all: it can not be paired.
     """
     table = np.stack(values).astype(np.float64)  # [K, S, N]
-    kept = table[:, :, ~np.isnan(table).any((0, 1))]
+    known = ~np.isnan(table).any((0, 1))
+    kept, groups = table[:, :, known], None if groups is None else groups[known]
     columns = np.moveaxis(kept, 2, 0).reshape(kept.shape[2], table.shape[0] * table.shape[1])
     count = len(columns)
     if not count:
         blank = np.full((len(values), table.shape[1]), np.nan)
         return [Sampled(row, np.tile(row, (resamples, 1)), 0) for row in blank]
-    means = np.concatenate([draws.astype(np.float64) @ columns for draws in item_draws(count, resamples, 0)]) / count
+    means = np.concatenate([drawn_means(draws, columns) for draws in item_draws(count, resamples, 0, groups)])
     shaped = means.reshape(resamples, len(values), -1)
     return [Sampled(kept[k].mean(1), shaped[:, k], count) for k in range(len(values))]
 
 
 def sample_pooled(
-    counts: Sequence[NDArray[np.generic]], statistic: Statistic, *, resamples: int = RESAMPLES
+    counts: Sequence[NDArray[np.generic]],
+    statistic: Statistic,
+    *,
+    groups: NDArray[np.int64] | None = None,
+    resamples: int = RESAMPLES,
 ) -> Sampled:
     """Return a statistic of counts summed over photos, of S seeds with [N, ...] each; see `pooled_interval`."""
     photos = len(counts[0])
     whole = np.ones((1, photos), dtype=np.int64)
     here = np.array([statistic(weighted_sums(whole, seed))[0] for seed in counts])
     by_seed = [
-        np.concatenate([statistic(weighted_sums(draws, seed)) for draws in item_draws(photos, resamples, 0)])
+        np.concatenate([statistic(weighted_sums(draws, seed)) for draws in item_draws(photos, resamples, 0, groups)])
         for seed in counts
     ]
     return Sampled(here, np.stack(by_seed, 1), photos)

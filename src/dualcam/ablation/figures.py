@@ -73,17 +73,19 @@ def gather(study: Study, records: Sequence[NDArray[Any]]) -> Result:
     localization = applicable(boxes=boxes, masks="pixels" in names)
     metrics = (*localization, *columns)
     places = _places(study, pairs, whole)
-    sampled = _sample(places, localization, columns)
     contrasts = make_contrasts(list(places))
     first, rows = pairs[0]
     shown = first.photos.reported[whole]
-    trivial = trivial_figures(rows, shown, columns)
+    groups = first.photos.numbers[shown]
+    sampled = _sample(places, localization, columns, groups)
+    trivial = trivial_figures(rows, shown, columns, groups)
     if boxes:
-        trivial["centre box"] = center_figures(rows, select(first.photos.choosing, rows), shown, localization)
+        trivial["centre box"] = center_figures(rows, select(first.photos.choosing, rows), shown, localization, groups)
     ranks = [
         next(rows["rank"][run.photos.reported[whole]] for run, rows in pairs if seed in run.seeds)
         for seed in range(study.settings.seeds)
     ]
+    right = np.where(np.stack(ranks) < 0, np.nan, 100.0 * (np.stack(ranks) < 1))
     return Result(
         metrics=metrics,
         lower=lower_is_better(localization, columns),
@@ -95,7 +97,7 @@ def gather(study: Study, records: Sequence[NDArray[Any]]) -> Result:
         equal=_equal(first),
         trivial=trivial,
         rows=look_at_rows(study.runs),
-        top1=estimate(sample_means([np.where(np.stack(ranks) < 0, np.nan, 100.0 * (np.stack(ranks) < 1))])[0]),
+        top1=estimate(sample_means([right], groups=groups)[0]),
         seeds=study.settings.seeds,
         photos=len(shown),
         choosing=tuple(
@@ -135,6 +137,7 @@ def _sample(
     places: dict[Combination, list[Recorded]],
     localization: dict[str, LocalizationMetric],
     columns: dict[str, Column],
+    groups: NDArray[np.int64],
 ) -> dict[str, dict[Combination, Sampled]]:
     """Return every figure under the same draws of photos, by metric and combination."""
     sampled: dict[str, dict[Combination, Sampled]] = {metric: {} for metric in (*localization, *columns)}
@@ -145,9 +148,9 @@ def _sample(
         for metric, column in values.items():
             column.append(np.stack([score[metric].values for score in scores]))
         for metric, pool in pooled.items():
-            sampled[metric][item] = sample_pooled([score[metric].values for score in scores], pool)
+            sampled[metric][item] = sample_pooled([score[metric].values for score in scores], pool, groups=groups)
     for metric, column in values.items():
-        sampled[metric] = dict(zip(places, sample_means(column), strict=True))
+        sampled[metric] = dict(zip(places, sample_means(column, groups=groups), strict=True))
     return sampled
 
 

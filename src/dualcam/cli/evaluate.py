@@ -176,7 +176,7 @@ def evaluate(
     records = Records(out, run, evaluation.record_type(), len(chosen))
     with progress_bar() as progress:
         errors = run_evaluation(evaluation, records, progress)
-    summary = summarize(cells, records.rows, chosen.choosing, chosen.reported, fidelity)
+    summary = summarize(cells, records.rows, chosen.choosing, chosen.reported, fidelity, chosen.numbers)
     about["errors"] = errors
     files = write_tables(out, summary, about)
     console = Console(width=None if sys.stdout.isatty() else 260)

@@ -49,4 +49,4 @@ def evaluate(
     }
     records = Records(Path(folder), run, work.record_type(), len(photos))
     run_evaluation(work, records, progress or Progress(disable=True))
-    return summarize(grid, records.rows, photos.choosing, photos.reported, fidelity)
+    return summarize(grid, records.rows, photos.choosing, photos.reported, fidelity, photos.numbers)

@@ -41,6 +41,13 @@ class Photos:
         """Whether there are boxes or masks to compare maps with."""
         return any(part.boxes is not None or part.masks is not None for part in self.parts)
 
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Which photo stands at each position, [N]: those of one photo, as once for each label, have one number."""
+        seen: dict[tuple[str, str], int] = {}
+        places = [(os.fspath(part.root), path) for part in self.parts for path in part.paths]
+        return np.array([seen.setdefault(place, len(seen)) for place in places], dtype=np.int64)
+
     def locate(self, position: int) -> tuple[Dataset, int]:
         """Return the dataset of a position, and the photo's place in it."""
         for part in self.parts:
@@ -87,9 +94,11 @@ def choose_photos(
     if select == "auto":
         select = _best_selection(data, report)
     if select == "even":
-        order = np.argsort(np.array(report.paths))
+        order = np.unique(np.array(report.paths), return_inverse=True)[1]  # a photo's labels stay together
         told = f"thresholds chosen on the even positions of the sorted ids of {report.split!r}, odd ones reported"
-        return Photos((report,), match_labels(model, report), np.sort(order[::2]), np.sort(order[1::2]), told)
+        return Photos(
+            (report,), match_labels(model, report), np.flatnonzero(order % 2 == 0), np.flatnonzero(order % 2), told
+        )
     if select == "none":
         everything = np.arange(len(report))
         told = f"thresholds are the best on the reported photos themselves (maximum over {report.split!r})"

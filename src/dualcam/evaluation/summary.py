@@ -12,7 +12,7 @@ from dualcam.evaluation.fidelity import Fidelity, describe_fidelity
 from dualcam.evaluation.input_maps import TRIVIAL
 from dualcam.evaluation.localization import Centered, LocalizationMetric, Recorded, Scored, applicable
 from dualcam.evaluation.records import select
-from dualcam.metrics.bootstrap import Interval, known_intervals, mean_interval, pooled_interval
+from dualcam.metrics.bootstrap import Interval, known_intervals, pooled_interval
 from dualcam.metrics.fidelity import FidelityMetric, get
 
 POOLED_RESAMPLES = 500
@@ -42,6 +42,7 @@ class Row:
 class Summary:
     """Everything the tables show, all in percent.
 
+    ``reported`` records are of so many ``photos``: fewer where each label of a photo has one.
     ``metrics`` are those of localization and then those of ``fidelity``, of which ``lower`` are the better the lower
     they are. ``center`` are the centre box's figures, ``trivial`` those of maps made without a look at the photo,
     ``top1`` and ``top5`` the classifier's; ``about_fidelity`` says how fidelity was measured.
@@ -54,6 +55,7 @@ class Summary:
     top5: Interval
     choosing: int
     reported: int
+    photos: int
     broken: int
     baseline: str = field(default="")
     fidelity: tuple[str, ...] = ()
@@ -73,12 +75,15 @@ def summarize(
     choosing: NDArray[np.int64],
     reported: NDArray[np.int64],
     fidelity: Fidelity | None = None,
+    numbers: NDArray[np.int64] | None = None,
 ) -> Summary:
     """Choose thresholds on ``choosing``, report on ``reported``; photos without a record are counted as broken.
 
-    ``fidelity`` is what the records' values of that field are.
+    ``fidelity`` is what the records' values of that field are; ``numbers`` says which photo each record is of
+    (`Photos.numbers`): a photo that has several, one a label, is resampled with all of them.
     """
     chosen, shown = select(choosing, records), select(reported, records)
+    groups = shown if numbers is None else numbers[shown]
     assert records.dtype.names is not None
     boxes = bool((records["center"][shown].max(initial=0)) > 0)
     localization = applicable(boxes=boxes, masks="pixels" in records.dtype.names)
@@ -86,7 +91,7 @@ def summarize(
     cells = [Cell(kind, how) for kind in grid.computed for how in grid.normalizations]
     places = {cell: Recorded(records, grid.position(cell), chosen, shown) for cell in cells}
     scores = {cell: score_cell(place, localization, columns) for cell, place in places.items()}
-    figures = _figures(grid, cells, scores, localization)
+    figures = _figures(grid, cells, scores, localization, groups)
     rows = [
         Row(
             cell,
@@ -96,20 +101,23 @@ def summarize(
         )
         for cell in cells
     ]
-    rank = records["rank"][shown][records["rank"][shown] >= 0]
+    rank = records["rank"][shown]
+    right = [np.where(rank < 0, np.nan, 100.0 * (rank < first)) for first in (1, 5)]
+    top1, top5 = known_intervals(np.stack(right, 1), groups=groups)
     return Summary(
         rows=rows,
         metrics=(*localization, *columns),
-        center=center_figures(records, chosen, shown, localization) if boxes else {},
-        top1=mean_interval(100.0 * (rank < 1)),
-        top5=mean_interval(100.0 * (rank < 5)),
+        center=center_figures(records, chosen, shown, localization, groups) if boxes else {},
+        top1=top1,
+        top5=top5,
         choosing=len(chosen),
         reported=len(shown),
         broken=len(np.union1d(choosing, reported)) - len(np.union1d(chosen, shown)),
         baseline=str(cells[0]),
         fidelity=tuple(columns),
         lower=lower_is_better(localization, columns),
-        trivial=trivial_figures(records, shown, columns),
+        trivial=trivial_figures(records, shown, columns, groups),
+        photos=len(np.unique(groups)),
         about_fidelity=describe_fidelity(fidelity) if fidelity else "",
     )
 
@@ -146,7 +154,7 @@ def find_columns(records: NDArray[Any], shown: NDArray[np.int64], fidelity: Fide
 
 
 def trivial_figures(
-    records: NDArray[Any], shown: NDArray[np.int64], columns: dict[str, Column]
+    records: NDArray[Any], shown: NDArray[np.int64], columns: dict[str, Column], groups: NDArray[np.int64]
 ) -> dict[str, dict[str, Interval]]:
     """Return the figures, by map of `TRIVIAL` and title, of maps made without a look at the photo."""
     found: dict[str, dict[str, Interval]] = {}
@@ -154,12 +162,16 @@ def trivial_figures(
         for number, name in enumerate(TRIVIAL):
             values = column.percent(records["trivial"][shown, column.place, number])
             if not np.isnan(values).all():
-                found.setdefault(name, {})[title] = known_intervals(values[:, None])[0]
+                found.setdefault(name, {})[title] = known_intervals(values[:, None], groups=groups)[0]
     return found
 
 
 def _figures(
-    grid: Grid, cells: list[Cell], scores: dict[Cell, dict[str, Scored]], localization: dict[str, LocalizationMetric]
+    grid: Grid,
+    cells: list[Cell],
+    scores: dict[Cell, dict[str, Scored]],
+    localization: dict[str, LocalizationMetric],
+    groups: NDArray[np.int64],
 ) -> dict[Cell, dict[str, Figure]]:
     """Return each cell's figures: itself, less the plain cell, less the same cell of the softmax branch."""
     plain, found = cells[0], {cell: dict[str, Figure]() for cell in cells}
@@ -170,7 +182,7 @@ def _figures(
     for metric in scores[plain]:
         values = {cell: scores[cell][metric].values for cell in cells}
         pool = localization[metric].pool if metric in localization else None
-        intervals = dict(zip(asked, _intervals(asked, values, pool), strict=True))
+        intervals = dict(zip(asked, _intervals(asked, values, pool, groups), strict=True))
         for cell in cells:
             found[cell][metric] = Figure(
                 intervals[cell, None],
@@ -184,13 +196,16 @@ def _intervals(
     asked: list[tuple[Cell, Cell | None]],
     values: dict[Cell, NDArray[Any]],
     pool: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None,
+    groups: NDArray[np.int64],
 ) -> list[Interval]:
     """Return the intervals of cells, or of their differences to others, all from the same draws of photos."""
     if pool is None:
-        return known_intervals(np.stack([values[cell] - (values[other] if other else 0) for cell, other in asked], 1))
+        columns = [values[cell] - (values[other] if other else 0) for cell, other in asked]
+        return known_intervals(np.stack(columns, 1), groups=groups)
+    pairs = [(values[cell], values[other] if other else None) for cell, other in asked]
     return [
-        pooled_interval(values[cell], pool, baseline=values[other] if other else None, resamples=POOLED_RESAMPLES)
-        for cell, other in asked
+        pooled_interval(ours, pool, baseline=theirs, groups=groups, resamples=POOLED_RESAMPLES)
+        for ours, theirs in pairs
     ]
 
 
@@ -210,11 +225,12 @@ def center_figures(
     chosen: NDArray[np.int64],
     shown: NDArray[np.int64],
     localization: dict[str, LocalizationMetric],
+    groups: NDArray[np.int64],
 ) -> dict[str, Interval]:
     """Return the figures of a centre box of the area share that is best on ``chosen``, metric by metric."""
     boxes = Centered(records["center"][chosen], records["center"][shown], records["rank"][shown])
     return {
-        title: known_intervals(metric.center(boxes)[:, None])[0]
+        title: known_intervals(metric.center(boxes)[:, None], groups=groups)[0]
         for title, metric in localization.items()
         if metric.center is not None
     }

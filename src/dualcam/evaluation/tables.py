@@ -128,10 +128,13 @@ def notes(summary: Summary, part: Part) -> str:
     """Return what a reader has to know."""
     choosing = f", {summary.choosing} choose thresholds" if summary.choosing else ""
     classifier = f"; classifier: Top-1 {summary.top1:.1f}, Top-5 {summary.top5:.1f}" if summary.top1.n else ""
+    several = (
+        "" if summary.photos == summary.reported else f" (labels of {summary.photos} photos, drawn photo by photo)"
+    )
     told = (
-        f"percent; n = {summary.reported} reported{choosing}, {summary.broken} broken{classifier}. 'over softmax': the "
-        "same cell's difference to the softmax branch, 95 % paired bootstrap interval. 'a = b': the same map by law, "
-        "computed once. ↑ higher is better, ↓ lower."
+        f"percent; n = {summary.reported} reported{several}{choosing}, {summary.broken} broken{classifier}. 'over "
+        "softmax': the same cell's difference to the softmax branch, 95 % paired bootstrap interval. 'a = b': the same "
+        "map by law, computed once. ↑ higher is better, ↓ lower."
     )
     if part.title != "fidelity":
         return told
@@ -211,6 +214,7 @@ def as_json(summary: Summary, about: dict[str, Any]) -> dict[str, Any]:
     return {
         **about,
         "n": summary.reported,
+        "photos": summary.photos,
         "choosing": summary.choosing,
         "broken": summary.broken,
         "top1": asdict(summary.top1),

@@ -1,0 +1,30 @@
+"""Which photos choose thresholds and which are reported, where a photo has several labels."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import dualcam
+from dualcam.evaluation.photos import choose_photos
+from tests.models import PREPROCESSING, tiny
+from tests.scripts.test_multi_label_cli import COLORS, write_coco
+
+
+def test_a_photos_labels_choose_or_are_reported_together(tmp_path: Path) -> None:
+    objects = write_coco(tmp_path, "val", 9, seed=3)
+    names = [*COLORS, "other", "another"]
+    model = dualcam.wrap(tiny("pooled-linear", dtype=torch.float32), preprocessing=PREPROCESSING, class_names=names)
+    photos = choose_photos(model, tmp_path, select="even", multi_label=True)
+    paths = [photos.parts[0].paths[place] for place in range(len(photos))]
+    assert len(paths) == sum(map(len, objects.values())) > len(objects)
+    assert [paths.index(path) for path in paths] == [int(np.argmax(photos.numbers == n)) for n in photos.numbers]
+    chosen, shown = ({paths[place] for place in part} for part in (photos.choosing, photos.reported))
+    assert not chosen & shown
+    assert sorted(chosen) == sorted(set(paths))[::2]
+    assert sorted(shown) == sorted(set(paths))[1::2]
+    single = choose_photos(model, tmp_path, select="even")
+    assert len(np.unique(single.numbers)) == len(single) == 9
+    order = np.argsort(np.array(single.parts[0].paths))
+    assert single.choosing.tolist() == sorted(order[::2].tolist())
+    assert single.reported.tolist() == sorted(order[1::2].tolist())

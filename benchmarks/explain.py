@@ -26,7 +26,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.explain_calls import BASELINES, Subject, make, score_cams, variants_of
+from benchmarks.explain_calls import BASELINES, SCORE_CAM_TOOLS, Subject, make, score_cams, variants_of
 from benchmarks.explain_report import Figures, Row, ScoreCam, as_markdown
 from dualcam.files import write_whole
 
@@ -41,6 +41,7 @@ MEMORY_VARIANTS = (
     "plain",
     "dualcam 1",
     "dualcam 5",
+    "dualcam all",
     "optimized 1",
     "torchcam 1",
     "captum 1",
@@ -106,18 +107,34 @@ def resident(size: str) -> int:
 
 
 def score_cam(name: str) -> Iterator[ScoreCam]:
-    """Yield what Score-CAM of one image costs in forwards a channel, a forward being an image's of a batch of 16."""
+    """Yield what Score-CAM of one image costs by each tool, in processes of their own."""
+    for tool in SCORE_CAM_TOOLS:
+        command = [sys.executable, "-m", "benchmarks.explain", "one-score-cam", tool, name]
+        outcome = subprocess.run(command, capture_output=True, text=True, check=True)
+        yield ScoreCam(name, tool, **json.loads(outcome.stdout.splitlines()[-1]))
+
+
+@app.command(show=False)
+def one_score_cam(tool: str, name: str) -> None:
+    """Measure Score-CAM in this process: a call, and forwards of a batch of 16 on both sides of it."""
+    torch.set_num_threads(1)
     subject = Subject(name, 16)
-    channels = subject.wrapped.anatomy.channels
-    forward = make("inference", subject)
-    for tool, call in score_cams(subject).items():
-        seconds = []
-        for turn in (forward, forward, call, forward, forward):  # on both sides of the call: machines change their pace
+    call = score_cams(subject)[tool]
+    turns = {"plain": make("plain", subject), "inference": make("inference", subject)}
+    seconds: dict[str, list[float]] = {baseline: [] for baseline in turns}
+    spent = 0.0
+    for turn in range(6):
+        for baseline, forward in turns.items():
             start = time.process_time()
-            turn()
-            seconds.append(time.process_time() - start)
-        spent = seconds.pop(2)
-        yield ScoreCam(name, tool, channels, spent, spent / channels / (median(seconds) / subject.batch))
+            forward()
+            seconds[baseline].append(time.process_time() - start)
+        if turn == 2:  # machines change their pace
+            start = time.process_time()
+            call()
+            spent = time.process_time() - start
+    channels = subject.wrapped.anatomy.channels
+    ratios = {baseline: spent / channels / (median(found) / subject.batch) for baseline, found in seconds.items()}
+    print(json.dumps({"channels": channels, "seconds": spent, **ratios}))
 
 
 def measure(name: str, batch: int, variants: tuple[str, ...], seconds: float, *, memory: bool) -> Iterator[Row]:

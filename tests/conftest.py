@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+os.environ["OMP_NUM_THREADS"] = "1"  # in started processes too: sums over other numbers of threads round differently
 torch.set_num_threads(1)
 settings.register_profile(
     "dualcam",

@@ -53,12 +53,20 @@ def only_finite(signed: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     The zeros are written into the maps given: a thousand classes' are not copied for the rare broken one.
     One such activation is enough, or one weight: both go into the map's sums, whatever the method.
     """
-    finite = torch.isfinite(signed).all(-1).all(-1) & torch.isfinite(raw).all(-1).all(-1)
+    finite = _all_finite(signed)
+    if raw is not signed:
+        finite &= _all_finite(raw)
     broken = ~finite[..., None, None]
     signed.masked_fill_(broken, 0)
     if raw is not signed:
         raw.masked_fill_(broken, 0)
     return signed, raw, finite
+
+
+def _all_finite(maps: Tensor) -> Tensor:
+    """Return where no number of a map [..., h, w] is NaN or infinite: its extremes tell, without a copy of the maps."""
+    low, high = maps.flatten(-2).aminmax(dim=-1)
+    return torch.isfinite(low) & torch.isfinite(high)
 
 
 def _weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 2**24
 """Elements of weights or gradients that the maps of several classes are made of at once; 64 MiB in single precision."""
+ROWS_AT_ONCE = 2**18
+"""The same where a class needs its row alone: a thousand maps are to weigh more than the way to them."""
 
 
 def make_maps(
@@ -27,7 +29,7 @@ def make_maps(
 ) -> tuple[Tensor, Tensor]:
     """Return the maps [B, K, h, w] of the classes ``index`` [B, K], signed and under the sign of ``settings``.
 
-    Many classes are taken in parts, so that what is needed on the way never weighs more than `AT_ONCE` elements.
+    Many classes are taken in parts, so that what is needed on the way weighs little beside them.
     """
     if settings.layers:
         return _fused(model, forward, index, settings)
@@ -63,13 +65,14 @@ def _fused(model: DualBranch, forward: "Forward", index: Tensor, settings: "Sett
 
 
 def _classes_at_once(head: Head, activations: Tensor, settings: "Settings") -> int:
-    """Return for how many classes weights, or gradients, of `AT_ONCE` elements are made; a method's forwards once."""
+    """Return how many classes' weights, or gradients, are made at once; a method's further forwards are run once."""
     if settings.method.needs:
         return sys.maxsize
     by_channel = head.is_linear and settings.method.total is not None
     shared = by_channel and settings.score in LINEAR_SCORES
-    weights = activations.shape[1] if shared else activations[:, :, 0, 0].numel() if by_channel else activations.numel()
-    return max(1, AT_ONCE // max(1, weights))
+    if shared:
+        return max(1, ROWS_AT_ONCE // max(1, activations.shape[1], activations[:, 0].numel()))
+    return max(1, AT_ONCE // max(1, activations[:, :, 0, 0].numel() if by_channel else activations.numel()))
 
 
 def _maps_at_once(

@@ -12,7 +12,7 @@ from dualcam import DualBranch
 from dualcam.errors import ChoiceError
 from dualcam.heatmap import weight_parts
 from dualcam.methods import get
-from dualcam.methods.score_cam import CHUNK, unit_masks, varying_channels
+from dualcam.methods.score_cam import CHUNK_ON_CPU, unit_masks, varying_channels
 from dualcam.tuning import Tuning
 from dualcam.types import Branch, Evidence, HeadKind, Probes
 from tests.models import CHANNELS, KINDS, SIZE, images, maps, wrapped
@@ -98,7 +98,7 @@ def test_a_channel_costs_a_forward(method: str, per_channel: int, top_k: int | N
     handle.remove()
     assert seen[0] == 2  # the one forward of any explanation, then the empty images
     assert sum(seen[1:]) == 2 * (1 + per_channel * (top_k or CHANNELS))
-    assert max(seen) <= CHUNK
+    assert max(seen) <= CHUNK_ON_CPU
 
 
 def test_the_channels_that_vary_most_are_kept() -> None:

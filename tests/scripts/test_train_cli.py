@@ -56,7 +56,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_bits(data: Path, tmp_path: 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run(["train", str(data), "-o", str(whole), *options]) == 0
     command = [sys.executable, "-m", "dualcam", "train", str(data), "-o", str(killed), *options]
-    environment = {**os.environ, "DUALCAM_CACHE": str(tmp_path / "other"), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "DUALCAM_CACHE": str(tmp_path / "other")}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
     while not (killed / "history.csv").is_file() or len((killed / "history.csv").read_text().splitlines()) < 5:

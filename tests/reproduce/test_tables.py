@@ -10,7 +10,7 @@ import pytest
 from dualcam.errors import CheckpointError
 from dualcam.reproduce.plan import Place
 from dualcam.reproduce.recipe import recipes
-from dualcam.reproduce.tables import read_lines, write_tables
+from dualcam.reproduce.tables import as_rich, header, read_lines, write_tables
 
 METRICS = ("Average Drop", "Increase in Confidence", "Top-1 Loc", "GT-known Loc", "MaxBoxAccV2")
 
@@ -27,7 +27,12 @@ def cell(branch: str, sign: str, value: float, gap: float | None, suffix: str = 
 
 def write(folder: Path, *cells: dict[str, Any]) -> None:
     folder.mkdir(parents=True)
-    content = {"top1": interval(70.0), "center_box": {"Top-1 Loc": interval(33.0)}, "cells": list(cells)}
+    content = {
+        "top1": interval(70.0),
+        "center_box": {"Top-1 Loc": interval(33.0)},
+        "trivial": {"centre blob": {"Average Drop": interval(20.0)}},
+        "cells": list(cells),
+    }
     (folder / "results.json").write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -49,10 +54,12 @@ def test_base_dual_difference_and_published(tmp_path: Path) -> None:
     assert drop.difference is not None
     assert (drop.difference.mean, drop.difference.low) == (5.0, 4.0)
     assert drop.published == (44.17, 13.86)
-    assert drop.others == {"clamp alone": 41.0, "centered": 42.0}
+    assert drop.others == {"clamp alone": 41.0, "centered": 42.0, "centre blob": 20.0}
+    assert increase.others == {"clamp alone": 41.0, "centered": 42.0}
     files = write_tables(tmp_path, "table1", [drop, increase], "notes")
     rows = list(csv.reader((tmp_path / "table1.csv").read_text(encoding="utf-8").splitlines()))
     assert rows[1][-2:] == ["44.17 -> 13.86", "-4.17 -> +31.14"]
+    assert rows[1][7:11] == ["50", "41.00", "42.00", "20.00"]
     assert "| +5.00 [+4.00, +7.00] | 50 |" in (tmp_path / "table1.md").read_text(encoding="utf-8")
     assert [path.suffix for path in files] == [".json", ".csv", ".md"]
 
@@ -66,6 +73,18 @@ def test_the_classifier_is_the_same_before_and_after(tmp_path: Path) -> None:
     assert [line.metric for line in rest] == ["Top-1 Loc", "GT-known Loc", "MaxBoxAccV2"]
     assert rest[0].others["centre box"] == 33.0
     assert "centre box" not in rest[1].others
+
+
+def test_columns_of_published_figures_are_there_where_any_are(tmp_path: Path) -> None:
+    recipe, place = recipes()["cub-resnet50-cam"], Place(tmp_path, tmp_path)
+    write(place.results(recipe, "cam"), *usual())
+    for table, columns in (("table1", 13), ("small", 11)):
+        lines = read_lines(recipe, place, table)
+        assert len(header(lines)) == columns
+        write_tables(tmp_path, table, lines, "notes")
+        rows = list(csv.reader((tmp_path / f"{table}.csv").read_text(encoding="utf-8").splitlines()))
+        assert {len(row) for row in rows} == {columns}
+        assert len(as_rich(lines, table, "notes").columns) == columns
 
 
 def test_a_scorer_of_its_own_leaves_no_paired_difference(tmp_path: Path) -> None:

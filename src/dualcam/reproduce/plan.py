@@ -13,7 +13,7 @@ PLACES = {
     "OpenImages": ("OpenImages", "OpenImages30K", "openimages"),
 }
 """Folders below the data root in which a dataset is looked for; the root itself comes last."""
-FIDELITY = ("average-drop", "increase", "average-gain")
+FIDELITY = ("average-drop", "complexity", "increase", "average-gain")
 
 
 @dataclass(frozen=True)

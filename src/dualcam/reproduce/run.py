@@ -14,8 +14,11 @@ from dualcam.reproduce.tables import Line, read_lines
 Say = Callable[[str], None]
 NOTES = (
     "percent; base: the method on the softmax branch, signed; dual branch: positive evidence on the sigmoid branch; "
-    "difference: dual less base on the same photos, 95 % paired bootstrap interval; less it: measured less published. "
-    "Every map is scored by the frozen softmax branch, masks in normalized space; boxes as in the reference evaluation."
+    "difference: dual less base on the same photos, 95 % paired bootstrap interval. Without any training: clamp alone, "
+    "the softmax branch's positive evidence; centered, its signed map of the logit less the mean of all logits; and "
+    "without a look at the photo: a centre box, of the area that is best where thresholds are chosen, or a Gaussian "
+    "blob as map. Better the lower: Average Drop, Complexity (the share of the photo that a map covers). Every map is "
+    "scored by the frozen softmax branch, masks in normalized space; boxes as in the reference evaluation."
 )
 AS_PUBLISHED = (
     " As published: branches from a random start, new crops in every epoch; the first true box only; the dual branch's "
@@ -70,4 +73,4 @@ def collect(table: str, chosen: Iterable[Recipe], place: Place) -> list[Line]:
 def notes(place: Place, table: str) -> str:
     """Return what a reader of the table has to know."""
     told = NOTES + (AS_PUBLISHED if place.as_published else "")
-    return told if table == "small" else f"{told} Published: {caveat()}."
+    return told if table == "small" else f"{told} Less it: measured less published. Published: {caveat()}."

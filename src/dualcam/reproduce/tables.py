@@ -18,9 +18,15 @@ from dualcam.reproduce.published import Pair, caveat, published
 from dualcam.reproduce.recipe import Recipe
 
 TOP1 = "Top-1 Cls"
-USUAL = (TOP1, "Average Drop", "Increase in Confidence", "Top-1 Loc", "GT-known Loc", "MaxBoxAccV2", "PxAP")
+USUAL = (
+    *(TOP1, "Average Drop", "Complexity", "Increase in Confidence", "Average Gain"),
+    *("Top-1 Loc", "GT-known Loc", "MaxBoxAccV2", "PxAP"),
+)
 """Metrics of a table that nobody has published, as far as they were measured."""
-HEADER = ("dataset", "backbone", "method", "metric", "base", "dual branch", "difference", "n", "published", "less it")
+NAMES = ("dataset", "backbone", "method", "metric")
+BASELINES = (("clamp alone",), ("centered",), ("centre box", "centre blob"))
+"""Columns of what needs no training, by what stands there: a metric has one of the last two."""
+AGAINST = ("published", "less it")
 
 
 @dataclass(frozen=True)
@@ -28,8 +34,8 @@ class Line:
     """One metric of one method, in percent.
 
     ``base`` is the method on the softmax branch (signed), ``dual`` its positive evidence on the sigmoid branch,
-    ``difference`` dual less base on the same photos. ``others`` are baselines that need no training, by name.
-    ``published`` is None where there is no such figure.
+    ``difference`` dual less base on the same photos. ``others`` are baselines that need no training, by name: a map
+    and head of their own, or none at all. ``published`` is None where there is no such figure.
     """
 
     dataset: str
@@ -64,9 +70,10 @@ def write_tables(folder: Path, name: str, lines: Sequence[Line], notes: str) -> 
     write_json(paths[0], {"notes": notes, "caveat": caveat(), "lines": [asdict(line) for line in lines]})
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(HEADER)
-    writer.writerows(cells(line) for line in lines)
-    rows = [list(HEADER), ["---"] * 3 + ["---:"] * (len(HEADER) - 3), *map(cells, lines)]
+    names = header(lines)
+    told = [cells(line)[: len(names)] for line in lines]
+    writer.writerows([names, *told])
+    rows = [names, ["---"] * len(NAMES) + ["---:"] * (len(names) - len(NAMES)), *told]
     body = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     for path, text in zip(paths[1:], (stream.getvalue(), f"{body}\n\n{notes}\n"), strict=True):
         with write_whole(path) as temporary:
@@ -77,20 +84,27 @@ def write_tables(folder: Path, name: str, lines: Sequence[Line], notes: str) -> 
 def as_rich(lines: Sequence[Line], title: str, notes: str) -> Table:
     """Return the table for the terminal."""
     table = Table(title=title, caption=notes, title_justify="left", caption_justify="left")
-    for place, column in enumerate(HEADER):
-        table.add_column(column, justify="left" if place < 4 else "right")
+    names = header(lines)
+    for place, column in enumerate(names):
+        table.add_column(column, justify="left" if place < len(NAMES) else "right")
     last = None
     for line in lines:
         row = (line.dataset, line.backbone, line.method)
         if last not in {None, row}:
             table.add_section()
-        table.add_row(*cells(line))
+        table.add_row(*cells(line)[: len(names)])
         last = row
     return table
 
 
+def header(lines: Sequence[Line]) -> list[str]:
+    """Return the names of the columns; those beside published figures stand last, where there are any."""
+    against = AGAINST if any(line.published for line in lines) else ()
+    return [*NAMES, "base", "dual branch", "difference", "n", *map(" or ".join, BASELINES), *against]
+
+
 def cells(line: Line) -> list[str]:
-    """Return a line as text, in the order of `HEADER`."""
+    """Return a line as text, in the order of `header`; the last two are empty where nothing was published."""
     gap = line.difference
     told = "" if gap is None else f"{gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]"
     pair = line.published
@@ -102,7 +116,9 @@ def cells(line: Line) -> list[str]:
         ]
     return [
         *(line.dataset, line.backbone, line.method, line.metric),
-        *(f"{line.base.mean:.2f}", f"{line.dual.mean:.2f}", told, str(line.dual.n), *against),
+        *(f"{line.base.mean:.2f}", f"{line.dual.mean:.2f}", told, str(line.dual.n)),
+        *("".join(f"{line.others[name]:.2f}" for name in names if name in line.others) for names in BASELINES),
+        *against,
     ]
 
 
@@ -116,9 +132,8 @@ def _line(recipe: Recipe, method: str, metric: str, results: dict[str, Any], pai
         name: float(_cell(results, *kind)["metrics"][metric]["value"]["mean"])
         for name, kind in (("clamp alone", ("softmax", "positive")), ("centered", ("softmax-centered", "signed")))
     }
-    center = (results.get("center_box") or {}).get(metric)
-    if center is not None:
-        others["centre box"] = float(center["mean"])
+    unseeing = {"centre box": results.get("center_box"), "centre blob": results.get("trivial", {}).get("centre blob")}
+    others |= {name: float(given[metric]["mean"]) for name, given in unseeing.items() if given and metric in given}
     gap = dual["over_plain"]
     difference = Interval(0.0, 0.0, 0.0, dual["value"]["n"]) if gap is None else Interval(**gap)
     return Line(*row, Interval(**base["value"]), Interval(**dual["value"]), difference, others, pair)

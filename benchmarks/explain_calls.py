@@ -39,6 +39,9 @@ class Subject:
         """The user's model, which has run once: `dualcam.wrap` runs one, so everybody starts as warm."""
         torch.manual_seed(0)
         model: nn.Module = torchvision.models.get_model(self.name, weights=None).eval()
+        for parameter in model.parameters():  # vit_b_16's last layer starts at zero, and all gradients with it
+            if parameter.dim() == 2 and not parameter.any():
+                nn.init.normal_(parameter, std=0.02)
         images = self.images[:2]
         with torch.inference_mode():
             model(images)

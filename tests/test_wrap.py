@@ -603,3 +603,21 @@ def test_contexts_do_not_matter_to_wrapping() -> None:
         with context():
             found = dualcam.wrap(classifier, preprocessing=PREPROCESSING).anatomy
         assert (found.layer, found.head.kind, found.grid) == (expected.layer, expected.head.kind, expected.grid)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_model_that_rounds_otherwise_while_autograd_records(frozen: bool) -> None:
+    """PyTorch's attention has another way without autograd; torchvision's last layer of zeros hides what it rounds."""
+    torch.manual_seed(0)
+    layers = {"num_layers": 2, "num_heads": 2, "hidden_dim": 64, "mlp_dim": 128}
+    classifier = torchvision.models.VisionTransformer(image_size=224, patch_size=16, num_classes=5, **layers).eval()
+    nn.init.normal_(classifier.heads.head.weight)
+    image = torch.randn(1, 3, 224, 224, requires_grad=True)
+    with torch.no_grad():
+        expected = classifier(image)
+    assert not torch.equal(classifier(image), expected)
+    model = dualcam.wrap(classifier.requires_grad_(not frozen))
+    assert model.anatomy.layer == "encoder.layers.encoder_layer_1.ln_1"
+    explanations = model.explain(image.detach(), "all")
+    torch.testing.assert_close(explanations[0].logits.softmax, expected[0], rtol=1e-4, atol=1e-4)
+    assert maps(explanations).abs().max() > 0

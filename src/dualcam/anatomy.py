@@ -236,11 +236,16 @@ def _proven(probe: Probe, found: Found, nonnegative: bool | None) -> Anatomy:
 
 
 def _prove_tail(probe: Probe, draft: Anatomy) -> None:
-    """Open the layer as an explanation does: the logits must be the model's, bit for bit, and gradients arrive."""
+    """Open the layer as an explanation does: the logits must be the model's, bit for bit, and gradients arrive.
+
+    Where the model itself rounds otherwise while autograd records, as `torch.nn.MultiheadAttention` does, the logits
+    must be as close as its own.
+    """
     layers = [probe.model.get_submodule(path) for path in (draft.layer, *draft.readers)]
     tail = Tail(lambda images: probe.adapter.logits(probe.model, images), layers[0], draft.cells, tuple(layers[1:]))
     opened = tail.tap(probe.image)
-    if not torch.equal(opened.logits, probe.logits):
+    same = torch.equal(opened.logits, probe.logits)
+    if not same and not (_close(opened.logits, probe.logits) and _rounds_otherwise_recorded(probe)):
         raise StructureNotFound(f"taking the output of layer {draft.layer!r} apart changes the model's logits")
     share = gradient_share(opened, draft.head)
     if share < MOST_CELLS_HAVE_GRADIENT:
@@ -248,6 +253,13 @@ def _prove_tail(probe: Probe, draft: Anatomy) -> None:
             f"the logits depend on {100 * share:.0f} % of the cells of layer {draft.layer!r} only; choose an earlier "
             f"layer, before the last one that mixes cells"
         )
+
+
+def _rounds_otherwise_recorded(probe: Probe) -> bool:
+    """Whether the model's own logits are not the same, bit for bit, while autograd records its forward."""
+    with torch.enable_grad():
+        logits = probe.adapter.logits(probe.model, probe.image.clone().requires_grad_()).detach()
+    return not torch.equal(logits, probe.logits) and _close(logits, probe.logits)
 
 
 def gradient_share(tapped: Tapped, head: Head) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
@@ -17,7 +18,7 @@ from dualcam import DualBranch
 from dualcam.acceleration import optimize as module
 from dualcam.acceleration.fold import fold_batch_norms
 from dualcam.acceleration.optimize import Step
-from dualcam.acceleration.packed import PackedConv2d
+from dualcam.acceleration.packed import PackedAttention, PackedConv2d, PackedLinear
 from dualcam.acceleration.proof import answers, compare, probe
 from dualcam.errors import ChoiceError, ModelError
 from dualcam.types import HeadKind
@@ -328,3 +329,48 @@ def test_an_optimized_copy_optimized_again_has_nothing_left_to_do() -> None:
     again = dualcam.optimize(dualcam.optimize(wrapped("mlp", dtype=SINGLE)))
     assert not step(again, "batch norms").kept
     assert not step(again, "packed weights").kept
+
+
+def with_a_head(model: nn.Module) -> nn.Module:
+    """Draw the last layers that libraries start at zero, with which every gradient is zero."""
+    for parameter in model.parameters():
+        if parameter.dim() == 2 and not parameter.any():
+            nn.init.normal_(parameter, std=0.02)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "mixer_s32_224", "torchvision"]
+)
+def test_models_of_tokens(name: str) -> None:
+    torch.manual_seed(0)
+    if name == "torchvision":
+        layers = {"num_layers": 3, "num_heads": 3, "hidden_dim": 192, "mlp_dim": 768}
+        classifier: nn.Module = torchvision.models.VisionTransformer(image_size=224, patch_size=16, **layers)
+    else:
+        classifier = pytest.importorskip("timm").create_model(name)
+    model = dualcam.wrap(with_a_head(classifier))
+    fast = dualcam.optimize(model)
+    assert step(fast, "packed weights").kept
+    assert count(fast.classifier, PackedLinear) >= 6
+    assert count(fast.classifier, PackedAttention) == (3 if name == "torchvision" else 0)
+    photo = torch.randn(1, 3, 224, 224)
+    theirs, ours = (maps(item.explain(photo, [0, 1], sign="signed")) for item in (model, fast))
+    assert theirs.abs().max() > 0
+    assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
+
+
+def test_a_head_of_zeros_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits that are all zero agree whatever happens before; what the heads read has to agree as well."""
+    timm = pytest.importorskip("timm")
+    model = dualcam.wrap(timm.create_model("vit_tiny_patch16_224").eval())
+    for head in (model.softmax_head, model.sigmoid_head):
+        for parameter in head.parameters():
+            nn.init.zeros_(parameter)
+
+    def bend(fast: DualBranch, _images: Tensor) -> str:
+        fast.classifier.get_submodule("blocks.11.mlp.fc2").get_parameter("weight").mul_(1.01)
+        return "the last block, behind the tapped layer, says something else"
+
+    monkeypatch.setattr(module, "STEPS", {"bad": bend})
+    assert not step(dualcam.optimize(model), "bad").kept

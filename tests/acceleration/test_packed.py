@@ -1,4 +1,4 @@
-"""Packed convolutions compute what the convolutions that they stand for do, whatever happens to them."""
+"""Packed layers compute what the layers that they stand for do, whatever happens to them."""
 
 import pickle
 from collections.abc import Callable
@@ -11,23 +11,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.utils import parametrizations
 
-from dualcam.acceleration.packed import PackedConv2d, pack_convolutions
+from dualcam.acceleration.blocked import Keeping
+from dualcam.acceleration.packed import PackedAttention, PackedConv2d, PackedLinear
 
 
 @pytest.fixture
 def blocked(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     """The shapes for which weights were packed, in order."""
     shapes: list[torch.Size] = []
-    original = PackedConv2d._blocked
 
-    def count(self: PackedConv2d, shape: torch.Size) -> Tensor:
-        shapes.append(shape)
-        return original(self, shape)
+    def counting(original: Callable[[Any, Tensor, torch.Size], Tensor]) -> Callable[[Any, Tensor, torch.Size], Tensor]:
+        def count(self: Keeping, weight: Tensor, shape: torch.Size) -> Tensor:
+            shapes.append(shape)
+            return original(self, weight, shape)
 
-    monkeypatch.setattr(PackedConv2d, "_blocked", count)
+        return count
+
+    for kind in (PackedConv2d, PackedLinear, PackedAttention):
+        monkeypatch.setattr(kind, "_pack", counting(kind._pack))
     return shapes
 
 
@@ -75,6 +77,183 @@ def test_every_geometry(
         torch.testing.assert_close(found, convolution(images), rtol=1e-5, atol=1e-5)
 
 
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "contiguous": lambda values: values,
+    "strided": lambda values: torch.stack([values, values], -1)[..., 0],
+    "transposed": lambda values: values.transpose(0, -1).contiguous().transpose(0, -1),
+    "expanded": lambda values: values[:1].expand(values.shape),
+    "unaligned": lambda values: torch.cat([torch.zeros(1), values.flatten()])[1:].view(values.shape),
+}
+
+
+@given(
+    leading=st.lists(st.integers(1, 4), max_size=3),
+    features=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    bias=st.booleans(),
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    inference=st.booleans(),
+)
+def test_linear_layers_of_every_shape(
+    leading: list[int], features: tuple[int, int], bias: bool, layout: str, inference: bool
+) -> None:
+    linear = nn.Linear(*features, bias=bias).requires_grad_(False)
+    packed, values = PackedLinear.of(linear), LAYOUTS[layout](torch.randn(*leading, features[0]))
+    with torch.inference_mode(inference):
+        torch.testing.assert_close(packed(values), linear(values), rtol=1e-5, atol=1e-5)
+    assert len(vars(packed)["_packed"]) == 1
+
+
+def test_a_linear_layer_is_packed_once_a_shape_and_again_when_it_changed(blocked: list[torch.Size]) -> None:
+    linear = nn.Linear(5, 7).requires_grad_(False)
+    packed = PackedLinear.of(linear)
+    one, two = torch.randn(1, 3, 5), torch.randn(2, 3, 5)
+    for values in (one, one, two):
+        assert_same(packed, linear, values)
+    packed.weight.mul_(2)
+    assert_same(packed, linear, two)
+    for twin in (deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        assert "_packed" not in vars(twin)
+        assert_same(twin, linear, two)
+    assert blocked == [one.shape, *4 * [two.shape]]
+    leaf = two.clone().requires_grad_()
+    packed(leaf).square().sum().backward()
+    assert leaf.grad is not None
+
+
+class Mixing(nn.Module):
+    """Attention of tokens to themselves, as transformers call it."""
+
+    def __init__(self, attention: nn.MultiheadAttention, **options: Any) -> None:
+        super().__init__()
+        self.attention = attention
+        self.options = options
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the mixed tokens."""
+        mixed: Tensor = self.attention(tokens, tokens, tokens, **({"need_weights": False} | self.options))[0]
+        return mixed
+
+
+def attentions(heads: int = 2, width: int = 8, **options: Any) -> tuple[nn.MultiheadAttention, PackedAttention]:
+    """Return attention and its packed form, with parameters that are frozen and nowhere zero."""
+    attention = nn.MultiheadAttention(width, heads, **options).requires_grad_(False).eval()
+    for parameter in attention.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return attention, PackedAttention.of(attention)
+
+
+@given(
+    heads=st.integers(1, 4),
+    width=st.integers(1, 8),
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 9)),
+    bias=st.booleans(),
+    batch_first=st.booleans(),
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    inference=st.booleans(),
+)
+def test_attention_of_every_shape(
+    heads: int, width: int, shape: tuple[int, int], bias: bool, batch_first: bool, layout: str, inference: bool
+) -> None:
+    attention, packed = attentions(heads, heads * width, bias=bias, batch_first=batch_first)
+    tokens = LAYOUTS[layout](torch.randn(*shape, heads * width))
+    with torch.inference_mode(inference):
+        expected = Mixing(attention)(tokens)
+        torch.testing.assert_close(Mixing(packed)(tokens), expected, rtol=1e-4, atol=1e-5)
+    assert vars(packed)["_packed"].keys() == {"in_proj_weight", "out_proj.weight"}
+
+
+MASK = torch.ones(5, 5).tril() == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"need_weights": True},
+        {"attn_mask": MASK},
+        {"attn_mask": MASK, "is_causal": True},
+        {"key_padding_mask": MASK[:2]},
+    ],
+    ids=["weights", "mask", "causal", "padding"],
+)
+def test_masks_and_weights_of_attention_are_pytorchs(options: dict[str, Any], blocked: list[torch.Size]) -> None:
+    attention, packed = attentions(batch_first=True)
+    tokens = torch.randn(2, 5, 8)
+    for found, expected in zip(
+        packed(tokens, tokens, tokens, **options), attention(tokens, tokens, tokens, **options), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+    assert blocked == []
+
+
+def test_attention_to_others_and_dropout_are_pytorchs(blocked: list[torch.Size]) -> None:
+    attention, packed = attentions(dropout=0.5, batch_first=True)
+    one, other = torch.randn(2, 5, 8), torch.randn(2, 3, 8)
+    torch.testing.assert_close(
+        packed(one, other, other, need_weights=False)[0], attention(one, other, other, need_weights=False)[0]
+    )
+    torch.testing.assert_close(Mixing(packed)(one[0]), Mixing(attention)(one[0]))
+    for module in (attention, packed):
+        module.train()
+    torch.manual_seed(0)
+    expected = Mixing(attention)(one)
+    torch.manual_seed(0)
+    torch.testing.assert_close(Mixing(packed)(one), expected)
+    assert blocked == []
+
+
+def test_attention_is_packed_once_a_shape_and_again_when_it_changed(blocked: list[torch.Size]) -> None:
+    attention, packed = attentions(batch_first=True)
+    one, two = torch.randn(1, 5, 8), torch.randn(2, 5, 8)
+    for tokens in (one, one, two):
+        assert_same(Mixing(packed), Mixing(attention), tokens)
+    assert blocked == [one.shape, one.shape, two.shape, two.shape]
+    packed.out_proj.weight.mul_(2)
+    assert_same(Mixing(packed), Mixing(attention), two)
+    assert len(blocked) == 5
+    packed.out_proj.half().float()  # the attention itself is not told
+    assert_same(Mixing(packed), Mixing(attention), two)
+    for twin in (deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        assert "_packed" not in vars(twin)
+        assert_same(Mixing(twin), Mixing(attention), two)
+    assert packed.state_dict().keys() == attention.state_dict().keys()
+    leaf = two.clone().requires_grad_()
+    Mixing(packed)(leaf).square().sum().backward()
+    assert leaf.grad is not None
+
+
+def test_layers_of_transformers_take_packed_parts(blocked: list[torch.Size]) -> None:
+    """PyTorch's own layers read the weights of their parts as often as they call them."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).requires_grad_(False).eval()
+    twin = deepcopy(layer)
+    twin.self_attn = PackedAttention.of(layer.self_attn)
+    twin.linear1, twin.linear2 = PackedLinear.of(layer.linear1), PackedLinear.of(layer.linear2)
+    tokens = torch.randn(2, 5, 8)
+    assert_same(twin, layer, tokens)
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        assert_same(twin, layer, tokens)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+    assert len(blocked) == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*jit.script.*deprecated:FutureWarning")  # PyTorch itself uses it for this
+@pytest.mark.parametrize("kind", ["convolution", "linear"])
+def test_tangents_of_forward_mode_are_not_lost(kind: str) -> None:
+    """oneDNN's operations know no derivatives; without care they would be zero."""
+    images = torch.randn(2, 4, 8, 8)
+    plain: nn.Module
+    packed: nn.Module
+    if kind == "convolution":
+        plain, packed = pair()
+    else:
+        plain = nn.Linear(8, 6).requires_grad_(False)
+        packed = PackedLinear.of(plain)
+    found, expected = (torch.func.jvp(module, (images,), (images,)) for module in (packed, plain))
+    assert expected[1].abs().max() > 0
+    torch.testing.assert_close(found, expected)
+
+
 def test_weights_are_packed_once_a_shape(blocked: list[torch.Size]) -> None:
     plain, packed = pair(padding=1)
     one, two = torch.randn(1, 4, 9, 9), torch.randn(2, 4, 9, 9)
@@ -95,6 +274,10 @@ def by_assignment(packed: PackedConv2d) -> None:
     packed.load_state_dict({name: value + 1 for name, value in packed.state_dict().items()}, assign=True)
 
 
+def by_data(packed: PackedConv2d) -> None:
+    packed.weight.data = torch.randn_like(packed.weight)
+
+
 def another(packed: PackedConv2d) -> None:
     packed.weight = nn.Parameter(torch.randn_like(packed.weight), requires_grad=False)
 
@@ -103,7 +286,7 @@ def through_half(packed: PackedConv2d) -> None:
     packed.half().float()
 
 
-@pytest.mark.parametrize("change", [in_place, by_state, by_assignment, another, through_half])
+@pytest.mark.parametrize("change", [in_place, by_state, by_assignment, by_data, another, through_half])
 def test_changed_weights_are_packed_again(change: Callable[[PackedConv2d], None]) -> None:
     plain, packed = pair()
     images = torch.randn(2, 4, 8, 8)
@@ -138,6 +321,11 @@ def test_gradients_flow(blocked: list[torch.Size]) -> None:
     packed.weight.requires_grad_(True)
     packed(images).sum().backward()
     assert packed.weight.grad is not None
+    packed.requires_grad_(False)
+    assert packed.bias is not None
+    packed.bias.requires_grad_(True)
+    packed(images).sum().backward()
+    assert packed.bias.grad is not None
     assert blocked == []
 
 
@@ -168,34 +356,7 @@ def test_autocast_and_tracing_see_a_plain_convolution(blocked: list[torch.Size])
 def test_threads_with_images_of_different_shapes() -> None:
     plain, packed = pair(padding=1)
     batches = [torch.randn(1 + seed % 3, 4, 8 + seed % 2, 8) for seed in range(60)]
+    attention, mixing = (Mixing(module) for module in attentions(batch_first=True))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda images: assert_same(packed, plain, images), batches))
-
-
-class Odd(nn.Conv2d):
-    """A convolution of the user's own."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return functional.relu(super().forward(input))
-
-
-def test_only_plain_convolutions_are_replaced() -> None:
-    hooked, shared, head = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
-    handle = hooked.register_forward_hook(lambda *_: None)
-    model = nn.Sequential(
-        nn.Conv2d(4, 4, 3, padding=1),
-        nn.Conv2d(4, 4, 3, padding="same"),
-        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
-        Odd(4, 4, 1),
-        parametrizations.weight_norm(nn.Conv2d(4, 4, 1)),
-        hooked,
-        shared,
-        shared,
-        head,
-    ).requires_grad_(False)
-    twin, images = deepcopy(model), torch.randn(2, 4, 7, 7)
-    assert pack_convolutions(model, {head}) == 2
-    assert [type(module) is PackedConv2d for module in model] == [True, *5 * [False], True, True, False]
-    assert model[6] is model[7]
-    assert_same(model, twin, images)
-    handle.remove()
+        list(pool.map(lambda images: assert_same(mixing, attention, images[:, 0]), batches))

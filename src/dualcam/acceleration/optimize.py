@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dualcam.acceleration.fold import fold_batch_norms
-from dualcam.acceleration.packed import pack_convolutions
+from dualcam.acceleration.packing import pack_weights
 from dualcam.acceleration.proof import Answers, Difference, answers, compare, probe
 from dualcam.errors import ChoiceError, ModelError
 from dualcam.guards import evaluating
@@ -52,13 +52,13 @@ def optimize(model: DualBranch | nn.Module, *, tolerance: float = 1e-4) -> DualB
     """Return a copy of ``model`` that explains in less time; the model itself is left as it was.
 
     Batch norms are folded into the convolutions before them, weights are laid out channels last, and on a CPU
-    convolutions keep their weights in the form that PyTorch otherwise makes anew in every call. A step is kept if both
+    convolutions and linear layers keep their weights in the form that oneDNN computes with. A step is kept if both
     branches' logits on seeded noise stay within ``tolerance`` of the model's (or within that share of the largest one,
     where that is below 1), and the activations within that share of theirs. The copy's ``optimization`` says what was
     done and measured; layer, heads, laws, methods and options are the model's.
 
-    The copy is for looking, not for training: it is in eval mode, its parameters are frozen, and it holds its
-    convolutions' weights twice. Half precision rounds too much for most steps to be kept under the default tolerance.
+    The copy is for looking, not for training: it is in eval mode, its parameters are frozen, and it holds
+    these weights twice. Half precision rounds too much for most steps to be kept under the default tolerance.
     A module is wrapped first. Raises `ModelError` where the model can not be copied, `ChoiceError`.
     """
     from dualcam.wrapper import wrap
@@ -118,13 +118,17 @@ def _channels_last(model: DualBranch, _images: Tensor) -> str:
     return f"the weights of {count} convolutions, and with them the activations"
 
 
-def _pack(model: DualBranch, _images: Tensor) -> str:
+def _pack(model: DualBranch, images: Tensor) -> str:
     if model.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         raise NothingToDo("only oneDNN on a CPU computes with weights of this form")
-    count = pack_convolutions(model.classifier, set(model.softmax_head.modules()))
-    if not count:
-        raise NothingToDo("the model has no plain convolutions")
-    return f"{count} convolutions keep their weights as oneDNN computes with them"
+    with evaluating(model):
+        spared = set(model.softmax_head.modules())
+        counts = pack_weights(model.classifier, images, spared, forward=model.adapter.logits)
+    names = {"convolutions": counts.convolutions, "linear layers": counts.linear, "attentions": counts.attention}
+    told = " and ".join(f"{count} {name}" for name, count in names.items() if count)
+    if not told:
+        raise NothingToDo("the model has no plain convolutions, nor linear layers that would gain by it")
+    return f"{told} keep their weights as oneDNN computes with them"
 
 
 STEPS: dict[str, Act] = {

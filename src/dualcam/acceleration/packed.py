@@ -1,37 +1,21 @@
-"""Convolutions that keep their weights in the form that the CPU's library computes with.
+"""Layers that keep their weights in the form that the CPU's library computes with.
 
 PyTorch brings a convolution's weights into oneDNN's blocked form anew in every call, which at batch 1 takes about as
-long as the convolution. Here that is done once a shape of the input.
+long as the convolution, and leaves linear layers in single precision to another library, which takes up to twice as
+long. Here weights are brought into that form once a shape of the input.
 """
 
-from collections.abc import Callable, Collection
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from dualcam.capture import has_hooks
-
-TYPES = (torch.float32,)
-
-
-class Packed(NamedTuple):
-    """Weights in blocked form, and what they stand for: a state of the plain weights, and an input's shape."""
-
-    blocked: Tensor
-    weight: Tensor
-    version: int
-    shape: torch.Size
+from dualcam.acceleration.blocked import Keeping, serves
 
 
-class PackedConv2d(nn.Conv2d):
-    """A convolution that takes over another's parameters and keeps them in blocked form as well.
-
-    It computes as the other one did where the blocked form does not serve: with gradients, autocast, tracing, on other
-    devices and in other types. Copies and pickles leave the blocked form out.
-    """
-
-    _packed: Packed | None = None
+class PackedConv2d(Keeping, nn.Conv2d):
+    """A convolution that takes over another's parameters and keeps them in blocked form as well."""
 
     @classmethod
     def of(cls, other: nn.Conv2d) -> "PackedConv2d":
@@ -52,65 +36,118 @@ class PackedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return what `torch.nn.Conv2d` does."""
-        if not self._serves(input):
+        if input.dim() != 4 or not serves(input, self.weight, self.bias):
             return super().forward(input)
-        packed, state = self._packed, (self.weight, self.weight._version, input.shape)
-        if packed is None or packed.weight is not state[0] or packed[2:] != state[1:]:
-            self._packed = packed = Packed(self._blocked(input.shape), *state)
+        blocked = self.blocked("weight", self.weight, input.shape)
         output: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
-            input, packed.blocked, self.bias, *self._geometry(), "none", [], ""
+            input, blocked, self.bias, *self._geometry(), "none", [], ""
         )
         return output
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._packed = None  # other types and devices exchange the values below the same parameter
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_packed"}
-
-    def _serves(self, input: Tensor) -> bool:
-        return (
-            input.dtype in TYPES
-            and self.weight.dtype == input.dtype
-            and input.device.type == self.weight.device.type == "cpu"
-            and input.dim() == 4
-            and not (torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad))
-            and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
-            and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-            and not self.weight.is_inference()  # it keeps no count of its changes
-            and input.numel() > 0
-        )
-
-    def _blocked(self, shape: torch.Size) -> Tensor:
-        with torch.inference_mode(mode=False), torch.no_grad():  # it serves calls inside and outside of inference mode
-            weight = self.weight.detach()
-            blocked: Tensor = torch.ops.mkldnn._reorder_convolution_weight.default(weight, *self._geometry(), shape)
+    def _pack(self, weight: Tensor, shape: torch.Size) -> Tensor:
+        blocked: Tensor = torch.ops.mkldnn._reorder_convolution_weight.default(weight, *self._geometry(), shape)
         return blocked
 
     def _geometry(self) -> tuple[Any, ...]:
         return self.padding, self.stride, self.dilation, self.groups
 
 
-def pack_convolutions(model: nn.Module, spared: Collection[nn.Module]) -> int:
-    """Put packed convolutions in the place of ``model``'s plain ones, except ``spared`` ones; return how many."""
-    new: dict[nn.Module, PackedConv2d] = {}
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            if child is not None and child not in spared and (child in new or _is_plain(child)):
-                assert isinstance(child, nn.Conv2d)
-                new[child] = parent._modules[name] = new.get(child) or PackedConv2d.of(child)
-    return len(new)
+class PackedLinear(Keeping, nn.Linear):
+    """A linear layer that takes over another's parameters and keeps them in blocked form as well."""
+
+    @classmethod
+    def of(cls, other: nn.Linear) -> "PackedLinear":
+        """Return a linear layer with the parameters of ``other``, shared with it."""
+        new = cls(other.in_features, other.out_features, other.bias is not None, device="meta")
+        new.weight, new.bias = other.weight, other.bias
+        return new.train(other.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return what `torch.nn.Linear` does."""
+        if not serves(input, self.weight, self.bias):
+            return super().forward(input)
+        return _linear(input, self.blocked("weight", self.weight, input.shape), self.bias)
+
+    def _pack(self, weight: Tensor, shape: torch.Size) -> Tensor:
+        return _pack_linear(weight, shape)
 
 
-def _is_plain(module: nn.Module) -> bool:
-    """Whether the blocked form can stand for ``module``: the type itself, zeros around the image, no hooks."""
+class PackedAttention(Keeping, nn.MultiheadAttention):
+    """Self-attention that takes over another's parameters and keeps both of its projections in blocked form as well.
+
+    It is computed so where tokens [B, N, D] ([N, B, D] without ``batch_first``) attend to themselves, without masks
+    and without being asked for the weights of attention; everything else is left to PyTorch.
+    """
+
+    @classmethod
+    def of(cls, other: nn.MultiheadAttention) -> "PackedAttention":
+        """Return attention with the parameters of ``other``, shared with it."""
+        assert attends_plainly(other)
+        bias = other.in_proj_bias is not None
+        new = cls(
+            other.embed_dim, other.num_heads, other.dropout, bias=bias, batch_first=other.batch_first, device="meta"
+        )
+        new.in_proj_weight, new.in_proj_bias, new.out_proj = other.in_proj_weight, other.in_proj_bias, other.out_proj
+        return new.train(other.training)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return what `torch.nn.MultiheadAttention` does."""
+        plain = query is key and key is value and query.dim() == 3 and key_padding_mask is None and attn_mask is None
+        if (
+            not plain
+            or need_weights
+            or is_causal
+            or (self.training and self.dropout > 0)
+            or not serves(query, *self.parameters())
+        ):
+            return super().forward(
+                query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+            )
+        return self._attend(query), None
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        """Return what tokens [B, N, D] ([N, B, D]) make of each other, in their shape."""
+        projected = _linear(
+            tokens, self.blocked("in_proj_weight", self.in_proj_weight, tokens.shape), self.in_proj_bias
+        )
+        parts = projected.reshape(*projected.shape[:2], 3, self.num_heads, self.head_dim)
+        order = (2, 0, 3, 1, 4) if self.batch_first else (2, 1, 3, 0, 4)
+        mixed = functional.scaled_dot_product_attention(*parts.permute(order))  # [B, heads, N, D / heads]
+        mixed = mixed.permute((0, 2, 1, 3) if self.batch_first else (2, 0, 1, 3)).flatten(-2)
+        out = self.out_proj
+        return _linear(mixed, self.blocked("out_proj.weight", out.weight, tokens.shape), out.bias)
+
+    def _pack(self, weight: Tensor, shape: torch.Size) -> Tensor:
+        return _pack_linear(weight, shape)
+
+
+def attends_plainly(module: nn.MultiheadAttention) -> bool:
+    """Whether tokens of one size attend to themselves and nothing else, by weights that are plain parameters."""
     return (
-        type(module) is nn.Conv2d
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
-        and module._parameters.get("weight") is not None
-        and not has_hooks(module)
+        module._qkv_same_embed_dim
+        and module._parameters.get("in_proj_weight") is not None
+        and module.bias_k is None
+        and module.bias_v is None
+        and not module.add_zero_attn
+        and module.out_proj._parameters.get("weight") is not None
     )
+
+
+def _linear(input: Tensor, blocked: Tensor, bias: Tensor | None) -> Tensor:
+    output: Tensor = torch.ops.mkldnn._linear_pointwise.default(input, blocked, bias, "none", [], "")
+    return output
+
+
+def _pack_linear(weight: Tensor, shape: torch.Size) -> Tensor:
+    blocked: Tensor = torch.ops.mkldnn._reorder_linear_weight.default(weight, shape.numel() // shape[-1])
+    return blocked

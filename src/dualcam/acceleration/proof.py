@@ -14,15 +14,18 @@ COARSE = 8
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says about the probe: both branches' logits [2, B, C], and the activations [B, D, h, w]."""
+    """What a model says about the probe: both branches' logits [2, B, C], and what the heads make them of.
+
+    ``inputs``: the activations [B, D, h, w], and what the heads read, where that is something else.
+    """
 
     logits: Tensor
-    activations: Tensor
+    inputs: tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest difference of two models' logits, in logits, and of their activations, by the largest of these.
+    """The largest difference of two models' logits, in logits, and of what the heads read, by the largest of these.
 
     ``scale`` is the largest logit; below 1 it takes part in the verdict, so that small logits are not all alike.
     """
@@ -53,15 +56,19 @@ def answers(model: DualBranch, images: Tensor) -> Answers:
     """Return what ``model`` says about ``images``."""
     with evaluating(model), torch.no_grad():
         tapped = model.tap(images)
-        sigmoid = model.sigmoid_head(model.sigmoid_head.input_of(tapped))
-        return Answers(torch.stack([tapped.logits, sigmoid]), tapped.activations.detach().clone())
+        read = model.sigmoid_head.input_of(tapped).detach()
+        logits = torch.stack([tapped.logits, model.sigmoid_head(read)])
+        return Answers(logits, (tapped.activations.detach().clone(), read.clone()))
 
 
 def compare(ours: Answers, theirs: Answers) -> Difference:
     """Return how far ``ours`` are from ``theirs``."""
-    scale = theirs.activations.abs().max().clamp(min=torch.finfo(theirs.activations.dtype).tiny)
+    shares = [
+        (one - other).abs().max() / other.abs().max().clamp(min=torch.finfo(other.dtype).tiny)
+        for one, other in zip(ours.inputs, theirs.inputs, strict=True)
+    ]
     return Difference(
         logits=float((ours.logits - theirs.logits).abs().max()),
-        activations=float((ours.activations - theirs.activations).abs().max() / scale),
+        activations=float(torch.stack(shares).max()),  # a NaN wins
         scale=float(theirs.logits.abs().max()),
     )

@@ -1,6 +1,6 @@
 """What a whole evaluation grid costs, over plain eager forwards of the same photos alone.
 
-    python benchmarks/evaluate.py --data-root DATA [--model timm:NAME --weights random] [--rounds 3] [--photos 160]
+    python -m benchmarks.evaluate --data-root DATA [--model timm:NAME --weights random] [--rounds 3] [--photos 160]
 
 DATA holds imagenet-val-subset. CPU time of the process, all threads; rounds are interleaved, the figure is the ratio of
 medians. An evaluation decodes and resizes the photos, runs the model once, draws every map of the grid (4 branches, 2
@@ -10,6 +10,7 @@ gets photos that are ready, in the same batches.
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -19,17 +20,14 @@ import torch
 from cyclopts import App
 from rich.progress import Progress
 
-import dualcam
+from benchmarks.grid import BATCH, prepare
 from dualcam.cli.runtime import tune_process
 from dualcam.data.prepared import prepare_photo
-from dualcam.evaluation.cells import make_grid
 from dualcam.evaluation.measure import Protocol
-from dualcam.evaluation.photos import choose_photos
 from dualcam.evaluation.records import Records, record_type
 from dualcam.evaluation.run import Evaluation, run_evaluation
 from dualcam.evaluation.views import make_views
 
-BATCH = 16
 app = App(help=__doc__)
 
 
@@ -44,14 +42,8 @@ def main(
     mode: Literal["clean", "reference"] = "clean",
 ) -> None:
     """Print seconds and ratio."""
-    torch.set_num_threads(1)
-    wrapped = dualcam.wrap(model, weights=weights)
-    with torch.no_grad():  # a branch that is not the clone, or half of the grid would be identities
-        for parameter in wrapped.sigmoid_head.parameters():
-            parameter.add_(torch.randn(parameter.shape), alpha=1e-3)
-    grid = make_grid(wrapped)
-    chosen = choose_photos(wrapped, data_root / "imagenet-val-subset", split="val", select="none")
-    chosen = type(chosen)(chosen.parts, chosen.labels, chosen.choosing[:photos], chosen.reported[:photos], chosen.told)
+    wrapped, grid, everything = prepare(model, weights, data_root)
+    chosen = replace(everything, choosing=everything.choosing[:photos], reported=everything.reported[:photos])
     work = Evaluation(
         model=wrapped,
         photos=chosen,

@@ -1,6 +1,6 @@
 """What fidelity of a whole grid costs, over plain eager forwards of as many photos.
 
-    python benchmarks/fidelity.py --data-root DATA [--model timm:NAME --weights random] [--rounds 3] [--photos 24]
+    python -m benchmarks.fidelity --data-root DATA [--model timm:NAME --weights random] [--rounds 3] [--photos 24]
         [--metrics all --sample 4]
 
 DATA holds imagenet-val-subset, of which the boxes are not used. CPU time of the process, all threads; rounds are
@@ -24,19 +24,17 @@ from cyclopts import App, Parameter
 from rich.progress import Progress
 from torch import Tensor, nn
 
-import dualcam
+from benchmarks.grid import BATCH, prepare
 from dualcam.cli.runtime import tune_process
 from dualcam.data.prepared import prepare_photo
-from dualcam.evaluation.cells import make_grid
 from dualcam.evaluation.fidelity import choose_fidelity, plan_metrics
 from dualcam.evaluation.measure import Protocol
-from dualcam.evaluation.photos import Photos, choose_photos
+from dualcam.evaluation.photos import Photos
 from dualcam.evaluation.records import Records
 from dualcam.evaluation.run import Evaluation, run_evaluation
 from dualcam.evaluation.views import make_views
 from dualcam.metrics import fidelity as plugins
 
-BATCH = 16
 app = App(help=__doc__)
 
 
@@ -52,15 +50,8 @@ def main(
     sample: int | None = None,
 ) -> None:
     """Print photos, seconds and ratio."""
-    torch.set_num_threads(1)
-    wrapped = dualcam.wrap(model, weights=weights)
-    with torch.no_grad():  # a branch that is not the clone, or half of the grid would be identities
-        for parameter in wrapped.sigmoid_head.parameters():
-            parameter.add_(torch.randn(parameter.shape), alpha=1e-3)
-    grid = make_grid(wrapped)
-    chosen = without_boxes(
-        choose_photos(wrapped, data_root / "imagenet-val-subset", split="val", select="none"), photos
-    )
+    wrapped, grid, everything = prepare(model, weights, data_root)
+    chosen = without_boxes(everything, photos)
     work = Evaluation(
         model=wrapped,
         photos=chosen,

@@ -194,9 +194,20 @@ def run_model(model: DualBranch, batch: Sequence[Prepared]) -> Forward:
         return Forward(batch, model.tap(input_images(model, batch)))
 
 
+def run_tensor(model: DualBranch, images: Tensor) -> Forward:
+    """Do as `run_model` with preprocessed ``images`` [B, 3, H, W], which are read where they are, not stacked anew."""
+    with evaluating(model):
+        return Forward(prepare_tensor(model.preprocessing, images), model.tap(_placed(model, images)))
+
+
 def input_images(model: DualBranch, batch: Sequence[Prepared]) -> Tensor:
     """Return the batch's images [B, 3, H, W] where ``model`` is, in its type unless the caller's autocast decides."""
-    images = torch.stack([item.tensor for item in batch]) if len(batch) > 1 else batch[0].tensor.unsqueeze(0)
+    return _placed(
+        model, torch.stack([item.tensor for item in batch]) if len(batch) > 1 else batch[0].tensor.unsqueeze(0)
+    )
+
+
+def _placed(model: DualBranch, images: Tensor) -> Tensor:
     device = model.device
     return images.to(device) if torch.is_autocast_enabled(device.type) else images.to(device, model.dtype)
 

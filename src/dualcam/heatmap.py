@@ -96,12 +96,13 @@ def normalize(
         floor = values.min()
     else:
         floor = np.float32(_percentile(values, percentile))
-    lifted = np.maximum(values - floor, np.float32(0))
+    lifted: NDArray[np.float32] = values - floor  # a copy, of which the map is made in place
+    np.maximum(lifted, np.float32(0), out=lifted)
     top = lifted.max()
-    if not top > 0 or not np.isfinite(top) or (values.max() == values.min() and how != "max"):
+    if not top > 0 or not np.isfinite(top) or (how != "max" and values.max() == values.min()):
         return np.zeros_like(values)
-    scaled: NDArray[np.float32] = lifted / top
-    return scaled
+    lifted /= top
+    return lifted
 
 
 def _percentile(values: NDArray[np.float32], percentile: float) -> float:

@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dualcam.data.prepared import prepare_tensor
 from dualcam.data.preprocessing import Preprocessing
 from dualcam.evaluation.cells import MapKind
 from dualcam.evaluation.views import raw_maps
-from dualcam.explainer import Forward, run_model
+from dualcam.explainer import Forward, run_tensor
 from dualcam.guards import evaluating
 from dualcam.metrics.fidelity_settings import Space
 from dualcam.model import DualBranch
@@ -33,9 +32,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """One photo [3, H, W] in the asker's space, the class it is about, and the maps wanted of it."""
+    """The class a photo is asked about, and the maps wanted of it."""
 
-    photo: Tensor
     label: int
     kinds: tuple[MapKind, ...]
     answer: Answer
@@ -44,7 +42,8 @@ class Question:
 class Asker:
     """Collects photos until a batch is full; `flush` answers the rest. ``forwards`` counts photos.
 
-    Photos are RGB in [0, 1] where ``space`` is "pixels", else as the model takes them.
+    Photos are RGB in [0, 1] where ``space`` is "pixels", else as the model takes them, and of one size. Each is written
+    to its place in the batch as it comes, while it is in the processor's cache; all batches use the same memory.
     """
 
     def __init__(
@@ -53,9 +52,15 @@ class Asker:
         self.model, self.space, self.scored_by, self.batch_size = model, space, scored_by, batch_size
         self.forwards = 0
         self._waiting: list[Question] = []
+        self._images = torch.empty(0)
 
-    def ask(self, question: Question) -> None:
-        """Take a question; a full batch goes through the model at once."""
+    def ask(self, photo: Tensor, question: Question) -> None:
+        """Take a question about ``photo`` [3, H, W]; a full batch goes through the model at once."""
+        if not len(self._images):
+            self._images = photo.new_empty((self.batch_size, *photo.shape))
+        image = self._images[len(self._waiting)].copy_(photo)
+        if self.space == "pixels":
+            normalized_(image, self.model.preprocessing)
         self._waiting.append(question)
         if len(self._waiting) >= self.batch_size:
             self.flush()
@@ -67,10 +72,7 @@ class Asker:
         batch, self._waiting = self._waiting, []
         self.forwards += len(batch)
         labels = torch.tensor([question.label for question in batch], device=self.model.device)
-        images = torch.stack([question.photo for question in batch])
-        if self.space == "pixels":
-            images = normalized_(images, self.model.preprocessing)
-        forward = run_model(self.model, prepare_tensor(self.model.preprocessing, images))
+        forward = run_tensor(self.model, self._images[: len(batch)])
         scores = probabilities(self.model, forward, labels, self.scored_by)
         self._explain(batch, forward, labels)
         for question, score in zip(batch, scores.tolist(), strict=True):
@@ -117,7 +119,7 @@ class Interview:
         answer = Answer()
         self._known[key] = (answer, frozenset(kinds))
         self.answers.append(answer)
-        self.asker.ask(Question(photo, self.label, tuple(kinds), answer))
+        self.asker.ask(photo, Question(self.label, tuple(kinds), answer))
         return answer
 
 
@@ -136,10 +138,10 @@ def in_space(tensor: Tensor, preprocessing: Preprocessing, space: Space) -> Tens
     return (photo * std).add_(mean).clamp_(0, 1)
 
 
-def normalized_(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Apply mean and deviation to RGB ``images`` [B, 3, H, W] in [0, 1], in place."""
+def normalized_(photo: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Apply mean and deviation to an RGB ``photo`` [3, H, W] in [0, 1], in place."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
-    return images.sub_(mean).div_(std)
+    return photo.sub_(mean).div_(std)
 
 
 def probabilities(model: DualBranch, forward: Forward, labels: Tensor, scored_by: ScoredBy) -> Tensor:

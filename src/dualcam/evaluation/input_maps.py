@@ -47,7 +47,10 @@ def _weights(cells: int, pixels: int) -> NDArray[np.float32]:
 
 def to_heats(values: NDArray[np.float32], how: Sequence[Normalization], percentile: float) -> NDArray[np.float32]:
     """Return ``values`` [kinds, H, W] under each normalization, [kinds, normalizations, H, W] in [0, 1]."""
-    return np.stack([[normalize(each, name, percentile=percentile) for name in how] for each in values])
+    heats = np.empty((len(values), len(how), *values.shape[1:]), dtype=np.float32)
+    for kind, column in np.ndindex(*heats.shape[:2]):
+        heats[kind, column] = normalize(values[kind], how[column], percentile=percentile)
+    return heats
 
 
 @cache

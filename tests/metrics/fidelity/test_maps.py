@@ -148,6 +148,14 @@ def test_sparseness_is_the_gini_index(heat: NDArray[np.float64], scale: float) -
     assert sparseness(np.concatenate([heat, 0 * heat])) == pytest.approx((1 + found) / 2, abs=1e-12)
 
 
+@given(MAPS)
+def test_sparseness_of_a_narrow_type_is_that_of_its_values(heat: NDArray[np.float64]) -> None:
+    """To the bit, though they are sorted in their own type."""
+    narrow, levels = heat.astype(np.float32), (255 * heat).astype(np.uint8)
+    assert sparseness(narrow) == sparseness(narrow.astype(np.float64))
+    assert sparseness(levels) == sparseness(levels.astype(np.float64))
+
+
 def test_sparseness_at_its_ends() -> None:
     assert sparseness(np.full((4, 5), 0.1)) == sparseness(np.zeros((4, 5))) == 0
     one = np.zeros((4, 5))

@@ -15,6 +15,7 @@ from dualcam.evaluation import localization
 from dualcam.evaluation.fields import STANDARD, added_fields
 from dualcam.evaluation.records import DONE, blank_record, record_type
 from dualcam.evaluation.summary import summarize
+from tests.conftest import ROOT
 from tests.evaluation.test_summary import COUNT, EVEN, ODD
 from tests.evaluation.test_summary import GRID as CELLS
 
@@ -153,6 +154,21 @@ def test_a_pooled_figure_of_standard_fields_changes_no_record(folder: Path) -> N
         value = row.figures["covered"].value
         assert value.mean == pytest.approx(100 * counts[:, 500:].sum() / counts.sum())
         assert value.low < value.mean < value.high
+
+
+def test_the_docs_figure_is_one(folder: Path) -> None:
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    snippets = [part.partition("```")[0] for part in page.split("```python\n")[1:]]
+    (snippet,) = (part for part in snippets if "LOCALIZATION" in part)
+    add(folder, "documented", snippet)
+    rows = np.zeros(COUNT, record_type(2, 2, masks=False))
+    rows["status"], rows["center"] = DONE, 0.8
+    rows["best"] = np.random.default_rng(1).random(rows["best"].shape)
+    summary = summarize(CELLS, rows, EVEN, ODD)
+    for row in summary.rows:
+        share = (rows["best"][ODD][:, *CELLS.position(row.cell)] >= 0.7).mean()
+        assert row.figures["could reach 0.7"].value.mean == pytest.approx(100 * share)
+    assert summary.center["could reach 0.7"].mean == 100
 
 
 def test_the_record_has_the_fields_that_metrics_read_and_its_own_order(folder: Path) -> None:

@@ -16,12 +16,13 @@ import dualcam
 from dualcam import DualBranch
 from dualcam.data.label_sets import LabelSets
 from dualcam.data.multi_label import with_all_labels
-from dualcam.datasets import Dataset, open_dataset
+from dualcam.datasets import Dataset, hold_out, open_dataset
 from dualcam.errors import ChoiceError, DataError
 from dualcam.labels import label_probabilities, positive_weight
 from dualcam.losses import positive_weights
 from dualcam.metrics.label_ap import label_average_precision, mean_average_precision
 from dualcam.targets import to_probabilities
+from dualcam.types import Outputs
 from tests.conftest import ROOT
 from tests.models import PREPROCESSING, images, tiny
 from tests.photos_on_disk import write_photo
@@ -240,6 +241,35 @@ def test_average_precision_is_that_of_scikit_learn() -> None:
     assert mean_average_precision(np.zeros((4, 2)), np.eye(4, 2)) == pytest.approx(0.25)
     with pytest.raises(ValueError, match="one shape"):
         label_average_precision(np.zeros((4, 2)), np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize("outputs", ["softmax", "sigmoid"])
+def test_the_card_tells_the_mean_average_precision_of_both_branches(tmp_path: Path, outputs: Outputs) -> None:
+    """Against scikit-learn on the photos held out, from the trained model's logits."""
+    from sklearn.metrics import average_precision_score
+
+    dataset = album(tmp_path / "data")
+    model = dualcam.fit(
+        wrapped(outputs=outputs), dataset, tmp_path / "out", multi_label=True, epochs=2, val_share=0.3, augment="none"
+    )
+    held = with_all_labels(hold_out(dataset, 0.3, 0)[1])
+    sets, names = held.label_sets, held.class_names
+    assert sets is not None and names == ("0", "1", "2", "4"), "the model's classes are called by their index"
+    truth = np.zeros((len(held), 5))
+    truth[:, [int(name) for name in names]] = sets.multi_hot(np.arange(len(held)), 4)
+    told = model.explain([held.root / path for path in held.paths], "all")
+    expected = []
+    for branch in ("softmax", "sigmoid"):
+        scores = np.stack([getattr(item.logits, branch)[item.indices.argsort()] for item in told])
+        found = [average_precision_score(truth[:, k], scores[:, k]) for k in range(5) if truth[:, k].any()]
+        expected.append(f"{100 * np.mean(found):.1f} %")
+    assert expected[0] != expected[1]
+    own = "softmax" if outputs == "softmax" else "classifier's own"
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert f"{own} branch {expected[0]}, sigmoid branch {expected[1]}." in card
+    single = tmp_path / "single"
+    dualcam.fit(wrapped(), album(tmp_path / "plain", [[0], [1], [2]]), single, epochs=1, val_share=0.3)
+    assert "average precision" not in (single / "README.md").read_text(encoding="utf-8")
 
 
 def trained_on(tmp_path: Path) -> tuple[DualBranch, Dataset]:

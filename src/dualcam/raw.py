@@ -71,7 +71,7 @@ def _classes_at_once(head: Head, activations: Tensor, settings: "Settings") -> i
     by_channel = head.is_linear and settings.method.total is not None
     shared = by_channel and settings.score in LINEAR_SCORES
     if shared:
-        return max(1, ROWS_AT_ONCE // max(1, activations.shape[1], activations[:, 0].numel()))
+        return max(1, ROWS_AT_ONCE // max(1, activations.shape[1], 2 * activations[:, 0].numel()))
     return max(1, AT_ONCE // max(1, activations[:, :, 0, 0].numel() if by_channel else activations.numel()))
 
 

@@ -1,28 +1,32 @@
 """Maps as tensors: explain's; of many classes in parts; and differentiable by images and parameters."""
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import pytest
+import timm
 import torch
+import torchvision
 from torch import Tensor, nn
 
-from dualcam import DualBranch, methods, raw
+import dualcam
+from dualcam import DualBranch, Preprocessing, methods, raw
 from dualcam.errors import ChoiceError, MethodNotApplicable
 from dualcam.evidence import gather_evidence
+from dualcam.guards import unfused_attention
 from dualcam.maps import evidence_maps
 from dualcam.types import Branch, HeadKind, Score, Sign, Tapped
 from tests.models import CLASSES, KINDS, LINEAR, images, maps, wrapped
 from tests.observe import changed, snapshot
 
-READING: list[HeadKind] = [kind for kind in KINDS if kind != "tail"]
 DIFFERENTIABLE = [name for name, method in methods.available().items() if not method.needs]
 BRANCHES: list[Branch] = ["softmax", "sigmoid"]
 SMALL = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("create_graph", [False, True])
-@pytest.mark.parametrize("kind", READING)
+@pytest.mark.parametrize("kind", KINDS)
 def test_they_are_explain_s(kind: HeadKind, create_graph: bool) -> None:
     model = wrapped(kind, nn.SiLU)
     asked: list[tuple[Branch, Sign, Score]] = [("softmax", "signed", "logit"), ("sigmoid", "positive", "log-odds")]
@@ -70,7 +74,7 @@ def test_all_images_share_the_rows_of_all_classes(score: Score) -> None:
     ("kind", "method"),
     [
         (kind, method)
-        for kind, method in product(READING, DIFFERENTIABLE)
+        for kind, method in product(KINDS, DIFFERENTIABLE)
         if kind in LINEAR or not methods.get(method).needs_rows
     ],
 )
@@ -85,12 +89,14 @@ def test_they_are_differentiable_by_the_images(kind: HeadKind, method: str) -> N
 
 @pytest.mark.parametrize("score", ["logit", "log-odds", "finer"])
 @pytest.mark.parametrize("branch", BRANCHES)
-@pytest.mark.parametrize("kind", READING)
+@pytest.mark.parametrize("kind", KINDS)
 def test_they_are_differentiable_by_the_parameters(kind: HeadKind, branch: Branch, score: Score) -> None:
     """Along a random direction of all parameters, the gradient is the difference quotient."""
     model = wrapped(kind, nn.SiLU)
     head = [*model.head(branch).parameters()]
     backbone = [*model.classifier.features.parameters()]  # type: ignore[union-attr]
+    if kind == "tail":
+        backbone.append(model.classifier.query)
     for parameters in (head, backbone):
 
         def total() -> Tensor:
@@ -123,15 +129,104 @@ def test_a_frozen_backbone_leaves_the_branch_to_be_trained() -> None:
 
 
 def test_what_has_no_graph_says_so() -> None:
-    for kind, method, message in (("mlp", "score-cam", "'score-cam'"), ("tail", "grad-cam", "kind 'tail'")):
+    layers: dict[str, Any] = {"method": "layer-cam", "layers": ["features.2", "features.5"]}
+    for options, message in (({"method": "score-cam"}, "'score-cam'"), (layers, "several layers in one")):
         with pytest.raises(MethodNotApplicable, match=f"{message} can not be differentiated"):
-            evidence_maps(wrapped(kind), images(), method=method, create_graph=True)  # type: ignore[arg-type]
+            evidence_maps(wrapped("mlp"), images(), create_graph=True, **options)
     with pytest.raises(ChoiceError, match="normalize: these maps are raw"):
         evidence_maps(wrapped("mlp"), images(), normalize="max")
 
 
-def test_nothing_is_left_behind() -> None:
-    model: DualBranch = wrapped("mlp").train()
+def small_timm() -> nn.Module:
+    model: nn.Module = timm.models.VisionTransformer(
+        img_size=16, patch_size=4, embed_dim=12, depth=2, num_heads=2, num_classes=CLASSES, reg_tokens=1
+    )
+    return model
+
+
+def small_torchvision() -> nn.Module:
+    model: nn.Module = torchvision.models.VisionTransformer(
+        image_size=16, patch_size=4, num_layers=2, num_heads=2, hidden_dim=12, mlp_dim=16, num_classes=CLASSES
+    )
+    return model
+
+
+def small_hugging_face() -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.ViTConfig(image_size=16, patch_size=4, num_labels=CLASSES, **sizes)
+    model: nn.Module = transformers.ViTForImageClassification(config)
+    return model
+
+
+@pytest.mark.parametrize("build", [small_timm, small_torchvision, small_hugging_face])
+@pytest.mark.parametrize("method", ["grad-cam", "layer-cam"])
+def test_transformers_are_differentiated_twice(build: Callable[[], nn.Module], method: str) -> None:
+    """By the images and by all parameters, through fused attention, which has no second derivative of its own."""
+    torch.manual_seed(0)
+    module = build().double().eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(std=0.4)
+    model = dualcam.wrap(module, preprocessing=Preprocessing(size=(16, 16)))
+    assert model.softmax_head.kind == "tail"
+    batch = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    options: Any = {"method": method, "sign": "signed", "create_graph": True}
+
+    def total(given: Tensor) -> Tensor:
+        return evidence_maps(model, given, [1, 3], **options).sin().sum((2, 3))
+
+    expected = maps(model.explain(batch, [1, 3], method=method, sign="signed"))
+    torch.testing.assert_close(evidence_maps(model, batch, [1, 3], **options).detach(), expected)
+    before = snapshot(model)
+    assert torch.autograd.gradcheck(total, batch.clone().requires_grad_(), fast_mode=True)
+    parameters = [*model.parameters()]
+    slopes = torch.autograd.grad(total(batch).sum(), parameters, allow_unused=True)
+    assert changed(before, snapshot(model)) == []
+    directions = [torch.randn_like(each) for each in parameters]
+    slope = sum((g * d).sum() for g, d in zip(slopes, directions, strict=True) if g is not None)
+    ends = []
+    for step in (1e-5, -2e-5):
+        with torch.no_grad():
+            for each, direction in zip(parameters, directions, strict=True):
+                each.add_(direction, alpha=step)
+        ends.append(total(batch).detach().sum())
+    assert abs(float(slope)) > 1e-4
+    torch.testing.assert_close(slope, (ends[0] - ends[1]) / 2e-5, rtol=1e-5, atol=1e-8)
+
+
+def test_of_a_frozen_transformer_the_branch_is_trained_alone() -> None:
+    torch.manual_seed(0)
+    model = dualcam.wrap(small_timm().eval(), preprocessing=Preprocessing(size=(16, 16))).requires_grad_(False)
+    model.sigmoid_head.requires_grad_(True)
+    found = evidence_maps(model, torch.randn(2, 3, 16, 16), [0], method="grad-cam", create_graph=True)
+    found.square().mean().backward()  # type: ignore[no-untyped-call]
+    assert all(each.grad is not None for name, each in model.sigmoid_head.named_parameters() if "bias" not in name)
+    assert all(each.grad is None for each in model.classifier.parameters())
+
+
+def test_the_choice_of_attention_kernels_is_given_back() -> None:
+    kernels: Any = torch.backends.cuda
+
+    def chosen() -> list[bool]:
+        return [kernels.flash_sdp_enabled(), kernels.mem_efficient_sdp_enabled(), kernels.math_sdp_enabled()]
+
+    before = chosen()
+    first, second = unfused_attention(), unfused_attention()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # as another thread does
+    assert chosen() == [False, False, True]
+    second.__exit__(None, None, None)
+    assert chosen() == before
+    with pytest.raises(ZeroDivisionError), unfused_attention():
+        raise ZeroDivisionError
+    assert chosen() == before
+
+
+@pytest.mark.parametrize("kind", ["mlp", "tail"])
+def test_nothing_is_left_behind(kind: HeadKind) -> None:
+    model: DualBranch = wrapped(kind).train()
     before = snapshot(model)
     for create_graph in (False, True):
         batch = images().requires_grad_()

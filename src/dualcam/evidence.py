@@ -44,8 +44,9 @@ def gather_evidence(
     asked about the same classes and the score's gradient is the same for all. Other heads run again, on activations
     that are detached, so that no gradient enters the backbone or a parameter's ``.grad``; a "tail" head reads the
     features of the forward, whose graph ends at the activations, so only the tail is walked back. ``create_graph``:
-    nothing is detached, and what is returned can be differentiated; not for "tail" heads. ``ran`` is a run of the head
-    that is at hand, and stays so.
+    nothing is detached, and what is returned can be differentiated; a "tail" head's features must be made of the
+    activations then, by operations that can be differentiated twice. ``ran`` is a run of the head that is at hand, and
+    stays so.
     """
     activations = tapped.activations
     if head.is_linear:
@@ -75,7 +76,7 @@ def run_head(head: Head, tapped: Tapped, *, create_graph: bool = False) -> HeadR
     """Run ``head``, which is not linear, on what it reads of a forward, for any number of `gather_evidence`."""
     with torch.inference_mode(mode=False), torch.enable_grad():
         leaf, inputs = tapped.leaf, head.input_of(tapped)
-        if create_graph and tapped.activations.requires_grad:
+        if create_graph and leaf is None and tapped.activations.requires_grad:
             leaf = inputs = tapped.activations
         elif leaf is None or not head.reads_features:
             leaf = inputs = tapped.activations.detach().clone().requires_grad_()

@@ -14,6 +14,8 @@ _HELD: dict[nn.Module, int] = {}
 """Modules that `evaluating` took out of train mode, with the number of blocks that still need them so."""
 _EAGER: list[Any] = []
 """The stance that `uncompiled` set, once for each block that still needs it."""
+_UNFUSED: list[Any] = []
+"""The kernels that `unfused_attention` chose, once for each block that still needs them."""
 
 
 @contextmanager
@@ -72,6 +74,25 @@ def uncompiled() -> Iterator[None]:
             stance = _EAGER.pop()
             if not _EAGER:
                 stance.__exit__(None, None, None)
+
+
+@contextmanager
+def unfused_attention() -> Iterator[None]:
+    """Compute attention by plain operations: the gradients of the fused kernels can not be differentiated again."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with _LOCK:  # the choice is the process's, so the first of its blocks takes it and the last gives it back
+        kernels = _UNFUSED[0] if _UNFUSED else sdpa_kernel(SDPBackend.MATH)
+        if not _UNFUSED:
+            kernels.__enter__()
+        _UNFUSED.append(kernels)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            kernels = _UNFUSED.pop()
+            if not _UNFUSED:
+                kernels.__exit__(None, None, None)
 
 
 @contextmanager

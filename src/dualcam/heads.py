@@ -28,6 +28,7 @@ GLUE: dict[str, Callable[[Tensor], Tensor]] = {
     "max over tokens": lambda x: x.amax(1),
 }
 ACTIVATIONS = frozenset({"relu", "relu6", "silu", "gelu", "hardswish"})
+NOT_AFFINE = ACTIVATIONS | {"max over tokens"}
 
 
 class Rows(NamedTuple):
@@ -150,6 +151,8 @@ class Head(nn.Module):
         """Whether logits are affine in what `reduce` returns, so that training poses a convex problem."""
         if self.is_linear:
             return True
+        if any(step in NOT_AFFINE for step in self.plan[self._first_trainable() :]):
+            return False
         layers = [part for part in self.parts.modules() if next(part.parameters(recurse=False), None) is not None]
         plain = all(isinstance(part, nn.Linear | SideBySide) for part in self.parts)
         return self.reads_features and plain and all(isinstance(layer, nn.Linear) for layer in layers)

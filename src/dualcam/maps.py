@@ -40,8 +40,9 @@ def evidence_maps(
     branch's, as far as these require gradients: both factors, activations and weights, carry their graph. The choice of
     classes, and Finer-CAM's of similar ones, is a constant; at the rectifiers of signs and methods the gradient is one
     of the two sides'. The model computes in eval mode and is put back: batch statistics and dropout are not trained
-    through maps. For methods that ask for further forwards (`Method.needs`) and heads of kind "tail" there is no such
-    graph: `MethodNotApplicable`.
+    through maps. Where the head is the last layer alone (kind "tail") the model runs recorded, with attention by plain
+    operations, as fused kernels have no second derivative. For methods that ask for further forwards (`Method.needs`)
+    and maps of several layers in one there is no such graph: `MethodNotApplicable`.
     """
     unread = set(options) & {"normalize", "size", "fit", "batch_size"}
     if unread:
@@ -52,13 +53,20 @@ def evidence_maps(
         forward = run_model(model, batch)
         return make_maps(model, forward, choose_classes(model, forward, classes), settings)[1]
     head = model.head(settings.branch)
-    if settings.method.needs or head.reads_features:
-        what = f"method {settings.method.name!r}" if settings.method.needs else f"a head of kind {head.kind!r}"
+    if settings.method.needs or settings.layers:
+        what = "several layers in one" if settings.layers else f"method {settings.method.name!r}"
         raise MethodNotApplicable(f"maps of {what} can not be differentiated; see `evidence_maps` for those that can")
     with torch.enable_grad(), evaluating(model):
-        activations, logits = model.activations_and_logits(images.to(model.device, model.dtype))
-        tapped = Tapped(activations, logits.detach(), activations)
+        tapped = _tapped(model, images.to(model.device, model.dtype))
         index = choose_classes(model, Forward(batch, tapped), classes)
         evidence = gather_evidence(head, tapped, index, settings.score, settings.tuning, create_graph=True)
         parts = weight_parts(settings.method, evidence)
         return combine(parts, evidence.activations, settings.sign, clamp_weights=settings.clamp_weights)
+
+
+def _tapped(model: DualBranch, images: Tensor) -> Tapped:
+    """Return what one forward leaves for both heads, with the graph of everything."""
+    if model.softmax_head.reads_features:
+        return model.tail().tap_with_graph(images)
+    activations, logits = model.activations_and_logits(images)
+    return Tapped(activations, logits.detach(), activations)

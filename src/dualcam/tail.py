@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dualcam.capture import changed, inputs_read
 from dualcam.cells import Cells
 from dualcam.errors import ModelError
+from dualcam.guards import unfused_attention
 from dualcam.types import Tapped
 
 
@@ -41,6 +42,22 @@ class Tail:
         with torch.inference_mode(mode=False), torch.no_grad():
             logits, features = self.through(images, open_up, record=True)
         return Tapped(leaves[-1].detach(), logits.detach(), features, leaves[-1])
+
+    def tap_with_graph(self, images: Tensor) -> Tapped:
+        """Run the model once, recorded from the images on; F is what it made of them, and the features are made of F.
+
+        Where neither images nor parameters before F require gradients, F is a leaf, by which maps can be made still.
+        """
+        found: list[Tensor] = []
+
+        def keep(activations: Tensor) -> Tensor:
+            leaf = activations if activations.requires_grad else activations.detach().requires_grad_()
+            found.append(leaf)
+            return leaf
+
+        with unfused_attention():
+            logits, features = self.through(images, keep)
+        return Tapped(found[-1], logits.detach(), features, found[-1])
 
     def through(
         self, images: Tensor, change: Callable[[Tensor], Tensor], *, record: bool = False

@@ -8,11 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dualcam.data.photos import open_photo
 from dualcam.data.preprocessing import Preprocessing
-from dualcam.data.views import ViewRecipe, view
+from dualcam.data.views import ViewRecipe, open_or_tell, view
 from dualcam.datasets import Dataset
-from dualcam.errors import PhotoError
 from dualcam.training.cache import photo_loader
 from dualcam.training.processes import Processes
 
@@ -36,10 +34,9 @@ class EpochPhotos(torch.utils.data.Dataset[tuple[int, Tensor | str]]):
         return len(self.dataset)
 
     def __getitem__(self, position: int) -> tuple[int, Tensor | str]:
-        try:
-            image = open_photo(self.dataset.root / self.dataset.paths[position])
-        except PhotoError as error:
-            return position, str(error)
+        image = open_or_tell(self.dataset, position)
+        if isinstance(image, str):
+            return position, image
         seeds = (self.recipe.seed, self.epoch, position, 1)  # view 0 would be the whole photo
         return position, view(image, self.preprocessing, self.recipe, seeds)
 

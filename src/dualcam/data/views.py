@@ -50,6 +50,14 @@ def view(image: Image.Image, preprocessing: Preprocessing, recipe: ViewRecipe, s
     return tensor.flip(2) if generator.random() < 0.5 else tensor
 
 
+def open_or_tell(dataset: Dataset, position: int) -> Image.Image | str:
+    """Return the photo at ``position`` as RGB, or the reason why it can not be read."""
+    try:
+        return open_photo(dataset.root / dataset.paths[position])
+    except PhotoError as error:
+        return str(error)
+
+
 class PhotoViews(torch.utils.data.Dataset[tuple[int, Tensor | str]]):
     """All views of each photo, [V, 3, H, W], or the reason why the photo can not be read.
 
@@ -67,10 +75,9 @@ class PhotoViews(torch.utils.data.Dataset[tuple[int, Tensor | str]]):
         return len(self.dataset)
 
     def __getitem__(self, position: int) -> tuple[int, Tensor | str]:
-        try:
-            image = open_photo(self.dataset.root / self.dataset.paths[position])
-        except PhotoError as error:
-            return position, str(error)
+        image = open_or_tell(self.dataset, position)
+        if isinstance(image, str):
+            return position, image
         seed = self.recipe.seed
         views = [
             view(image, self.preprocessing, self.recipe, (seed, self.first + position, number))
@@ -91,9 +98,8 @@ class SingleViews(torch.utils.data.Dataset[tuple[int, Tensor | str]]):
     def __getitem__(self, position: int) -> tuple[int, Tensor | str]:
         row = self.order[position]
         photo, number = divmod(row, self.photos.recipe.count)
-        dataset, recipe = self.photos.dataset, self.photos.recipe
-        try:
-            image = open_photo(dataset.root / dataset.paths[photo])
-        except PhotoError as error:
-            return row, str(error)
+        recipe = self.photos.recipe
+        image = open_or_tell(self.photos.dataset, photo)
+        if isinstance(image, str):
+            return row, image
         return row, view(image, self.photos.preprocessing, recipe, (recipe.seed, self.epoch, photo, number))

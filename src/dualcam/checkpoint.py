@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from dualcam import sources
 from dualcam.adapter import Adapter
-from dualcam.anatomy import examine
 from dualcam.data.preprocessing import Preprocessing
 from dualcam.errors import CheckpointError, ModelError, WeightsMismatch
+from dualcam.examine import examine
 from dualcam.files import write_json, write_whole
 from dualcam.heads import Head
 from dualcam.model import DualBranch

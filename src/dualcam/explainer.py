@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from dualcam import methods
-from dualcam.anatomy import check_layer
 from dualcam.data.prepared import Photo, Prepared, prepare_photo, prepare_tensor
 from dualcam.description import check_applicable, default_method
 from dualcam.errors import ChoiceError, MethodNotApplicable, check_choice
 from dualcam.evidence import full_precision, run_head
+from dualcam.examine import check_layer
 from dualcam.explanation import Explanation
 from dualcam.guards import evaluating
 from dualcam.heatmap import only_finite

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from dualcam import sources
 from dualcam.adapter import Adapter
-from dualcam.anatomy import examine
 from dualcam.classifier.checkpoint import is_classifier
 from dualcam.data.preprocessing import Preprocessing
 from dualcam.errors import ModelError, check_choice
+from dualcam.examine import examine
 from dualcam.model import DualBranch
 from dualcam.sources import Classifier, LoadOptions
 from dualcam.types import Layout, Outputs

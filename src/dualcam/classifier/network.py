@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from dualcam.anatomy import examine
 from dualcam.classifier.settings import ClassifierSettings
 from dualcam.errors import ModelError
+from dualcam.examine import examine
 
 AUXILIARY = ("AuxLogits", "aux1", "aux2")
 """Side heads of Inception and GoogLeNet, which their forward runs in train mode only."""

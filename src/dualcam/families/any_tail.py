@@ -12,11 +12,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dualcam.anatomy import MOST_CELLS_HAVE_GRADIENT, Found, Probe
+from dualcam.anatomy import Found, Probe
 from dualcam.capture import Call, recorded
 from dualcam.cells import Cells
 from dualcam.guards import frozen
 from dualcam.heads import GLUE, SideBySide, TokenLabels, probe_score
+from dualcam.proof import MOST_CELLS_HAVE_GRADIENT
 from dualcam.tail import join
 
 PRIORITY = 90

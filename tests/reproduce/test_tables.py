@@ -20,7 +20,11 @@ def interval(mean: float) -> dict[str, float]:
 
 
 def cell(branch: str, sign: str, value: float, gap: float | None, suffix: str = "") -> dict[str, Any]:
-    figure = {"value": interval(value), "over_plain": None if gap is None else interval(gap), "over_softmax": None}
+    figure = {
+        "value": interval(value),
+        "over_plain": None if gap is None else interval(gap),
+        "over_softmax": None if gap is None else interval(gap / 5),
+    }
     kind = {"branch": branch, "method": "cam", "sign": sign}
     return {**kind, "normalize": "minmax", "same": [], "metrics": {name + suffix: figure for name in METRICS}}
 
@@ -59,8 +63,10 @@ def test_base_dual_difference_and_published(tmp_path: Path) -> None:
     files = write_tables(tmp_path, "table1", [drop, increase], "notes")
     rows = list(csv.reader((tmp_path / "table1.csv").read_text(encoding="utf-8").splitlines()))
     assert rows[1][-2:] == ["44.17 -> 13.86", "-4.17 -> +31.14"]
-    assert rows[1][7:11] == ["50", "41.00", "42.00", "20.00"]
-    assert "| +5.00 [+4.00, +7.00] | 50 |" in (tmp_path / "table1.md").read_text(encoding="utf-8")
+    assert rows[1][7:12] == ["+1.00 [+0.00, +3.00]", "50", "41.00", "42.00", "20.00"]
+    assert "| +5.00 [+4.00, +7.00] | +1.00 [+0.00, +3.00] | 50 |" in (tmp_path / "table1.md").read_text(
+        encoding="utf-8"
+    )
     assert [path.suffix for path in files] == [".json", ".csv", ".md"]
 
 
@@ -78,7 +84,7 @@ def test_the_classifier_is_the_same_before_and_after(tmp_path: Path) -> None:
 def test_columns_of_published_figures_are_there_where_any_are(tmp_path: Path) -> None:
     recipe, place = recipes()["cub-resnet50-cam"], Place(tmp_path, tmp_path)
     write(place.results(recipe, "cam"), *usual())
-    for table, columns in (("table1", 13), ("small", 11)):
+    for table, columns in (("table1", 14), ("small", 12)):
         lines = read_lines(recipe, place, table)
         assert len(header(lines)) == columns
         write_tables(tmp_path, table, lines, "notes")
@@ -93,7 +99,7 @@ def test_a_scorer_of_its_own_leaves_no_paired_difference(tmp_path: Path) -> None
     write(place.results(recipe, "cam"), *usual())
     write(place.results(recipe, "cam", own_scorer=True), cell("sigmoid", "positive", 12.0, None, " (sigmoid)"))
     drop, _ = read_lines(recipe, place, "table1")
-    assert (drop.base.mean, drop.dual.mean, drop.difference) == (40.0, 12.0, None)
+    assert (drop.base.mean, drop.dual.mean, drop.difference, drop.over_clamp) == (40.0, 12.0, None, None)
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:

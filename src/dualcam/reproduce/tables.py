@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ class Line:
     """One metric of one method, in percent.
 
     ``base`` is the method on the softmax branch (signed), ``dual`` its positive evidence on the sigmoid branch,
-    ``difference`` dual less base on the same photos. ``others`` are baselines that need no training, by name: a map
-    and head of their own, or none at all. ``published`` is None where there is no such figure.
+    ``difference`` dual less base on the same photos, ``over_clamp`` dual less the clamp alone: what the trained branch
+    brings. ``others`` are baselines that need no training, by name. ``published`` is None where no such figure is.
     """
 
     dataset: str
@@ -45,6 +45,7 @@ class Line:
     base: Interval
     dual: Interval
     difference: Interval | None
+    over_clamp: Interval | None
     others: dict[str, float]
     published: Pair | None
 
@@ -100,13 +101,15 @@ def as_rich(lines: Sequence[Line], title: str, notes: str) -> Table:
 def header(lines: Sequence[Line]) -> list[str]:
     """Return the names of the columns; those beside published figures stand last, where there are any."""
     against = AGAINST if any(line.published for line in lines) else ()
-    return [*NAMES, "base", "dual branch", "difference", "n", *map(" or ".join, BASELINES), *against]
+    return [*NAMES, "base", "dual branch", "difference", "over clamp", "n", *map(" or ".join, BASELINES), *against]
 
 
 def cells(line: Line) -> list[str]:
     """Return a line as text, in the order of `header`; the last two are empty where nothing was published."""
-    gap = line.difference
-    told = "" if gap is None else f"{gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]"
+    gaps = [
+        "" if gap is None else f"{gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]"
+        for gap in (line.difference, line.over_clamp)
+    ]
     pair = line.published
     against = ["", ""]
     if pair is not None:
@@ -116,7 +119,7 @@ def cells(line: Line) -> list[str]:
         ]
     return [
         *(line.dataset, line.backbone, line.method, line.metric),
-        *(f"{line.base.mean:.2f}", f"{line.dual.mean:.2f}", told, str(line.dual.n)),
+        *(f"{line.base.mean:.2f}", f"{line.dual.mean:.2f}", *gaps, str(line.dual.n)),
         *("".join(f"{line.others[name]:.2f}" for name in names if name in line.others) for names in BASELINES),
         *against,
     ]
@@ -126,7 +129,8 @@ def _line(recipe: Recipe, method: str, metric: str, results: dict[str, Any], pai
     row = (recipe.dataset, recipe.backbone, method, metric)
     if metric == TOP1:
         value = Interval(**results["top1"])
-        return Line(*row, value, value, Interval(0.0, 0.0, 0.0, value.n), {}, pair)
+        none = Interval(0.0, 0.0, 0.0, value.n)
+        return Line(*row, value, value, none, none, {}, pair)
     base, dual = (_cell(results, *kind)["metrics"][metric] for kind in (("softmax", "signed"), ("sigmoid", "positive")))
     others = {
         name: float(_cell(results, *kind)["metrics"][metric]["value"]["mean"])
@@ -134,9 +138,9 @@ def _line(recipe: Recipe, method: str, metric: str, results: dict[str, Any], pai
     }
     unseeing = {"centre box": results.get("center_box"), "centre blob": results.get("trivial", {}).get("centre blob")}
     others |= {name: float(given[metric]["mean"]) for name, given in unseeing.items() if given and metric in given}
-    gap = dual["over_plain"]
-    difference = Interval(0.0, 0.0, 0.0, dual["value"]["n"]) if gap is None else Interval(**gap)
-    return Line(*row, Interval(**base["value"]), Interval(**dual["value"]), difference, others, pair)
+    none = Interval(0.0, 0.0, 0.0, dual["value"]["n"])
+    plain, clamp = (none if dual[name] is None else Interval(**dual[name]) for name in ("over_plain", "over_softmax"))
+    return Line(*row, Interval(**base["value"]), Interval(**dual["value"]), plain, clamp, others, pair)
 
 
 def _own_scorer(line: Line, results: dict[str, Any]) -> Line:
@@ -145,9 +149,7 @@ def _own_scorer(line: Line, results: dict[str, Any]) -> Line:
     if value is None:
         return line
     dual = Interval(**value["value"])
-    return Line(
-        line.dataset, line.backbone, line.method, line.metric, line.base, dual, None, line.others, line.published
-    )
+    return replace(line, dual=dual, difference=None, over_clamp=None)
 
 
 def _has(results: dict[str, Any], metric: str) -> bool:

@@ -1,6 +1,6 @@
 """What the sigmoid branch adds: parameters, time of a forward, of an explanation, of an epoch on cached features.
 
-    python benchmarks/cost.py [--models torchvision:vgg16 wsol:resnet50-28 ...] [--rounds 5] [--markdown FILE]
+    python -m benchmarks.cost [--models torchvision:vgg16 wsol:resnet50-28 ...] [--rounds 5] [--markdown FILE]
 
 Random weights, 1000 classes, 224 x 224 (InceptionV3 299), batches of 8, one thread. CPU time of the process, rounds
 interleaved, medians; a ratio is over the classifier's own forward under inference_mode of the same photos. The epoch is

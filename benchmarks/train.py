@@ -1,6 +1,6 @@
 """What training costs: building the cache and ten epochs, over decoding, augmenting and forwarding the same views.
 
-    python benchmarks/train.py [--model torchvision:mobilenet_v3_small] [--photos 240] [--views 4] [--rounds 3]
+    python -m benchmarks.train [--model torchvision:mobilenet_v3_small] [--photos 240] [--views 4] [--rounds 3]
 
 Photos are made of scikit-image's; the default model, its 1000 classes, or another with random weights. Wall time,
 rounds in turns, ratio of medians. Both sides run in the process set up as the command line sets up its own.

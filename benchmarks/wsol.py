@@ -1,6 +1,6 @@
 """What the box evaluation costs: CPU time a map at 1001 thresholds, beside OpenCV cut by cut in the same run.
 
-    python benchmarks/wsol.py [--rounds 7] [--maps 5] [--skip-start]
+    python -m benchmarks.wsol [--rounds 7] [--maps 5] [--skip-start]
 
 Maps are 224 x 224: bilinear from random 7 x 7 and 14 x 14, and uniform noise; one thread, rounds interleaved, the
 median of process CPU time. The OpenCV side finds each different cut's contours once, which is kinder than all 1001.

@@ -13,6 +13,8 @@ from dualcam.model import DualBranch
 
 NAME = "README.md"
 CONVENTIONAL = ("seed", "solver", "start", "balance", "labels", "lr", "epochs", "batch_size", "weight_decay", "anchor")
+UNUSUAL = {"frozen_mode": "eval", "precision": "32-true"}
+"""Settings that stand in the card where they are not as usual."""
 LIMITS = """\
 - The branch explains the classes it was trained on, from photos like those it saw; elsewhere its zero means less.
 - Maps are as fine as the tapped layer's grid. A box surrounds the evidence, which may be a part of the object.
@@ -97,6 +99,7 @@ def _training(training: dict[str, Any]) -> str:
     data, settings = training.get("data", {}), training.get("settings", {})
     rows = [("run", training.get("summary", "")), ("data", f"{data.get('name')}, split {data.get('split')}")]
     rows += [(name, settings[name]) for name in CONVENTIONAL if settings.get(name) is not None]
+    rows += [(name, settings[name]) for name, usual in UNUSUAL.items() if settings.get(name, usual) != usual]
     broken = training.get("broken_photos") or {}
     if broken:
         rows.append(("photos left out", f"{len(broken)} that could not be read"))

@@ -192,6 +192,10 @@ class Head(nn.Module):
         last = self.last_layer()
         return [] if last is None else [last]
 
+    def first_layer(self) -> nn.Module | None:
+        """Return the first step that has parameters: what `reduce` returns is its input."""
+        return next((part for part in self.parts if next(part.parameters(), None) is not None), None)
+
     def _first_trainable(self) -> int:
         for position, step in enumerate(self.plan):
             if isinstance(step, int) and next(self.parts[step].parameters(), None) is not None:

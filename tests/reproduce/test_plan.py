@@ -30,6 +30,7 @@ def test_a_recipe_is_classifier_branch_and_figures(place: Place) -> None:
     assert classifier.command[:2] == ("train-classifier", str(place.root / "CUB"))
     assert float(value(classifier.command, "--lr")) == 1e-4
     assert value(branch.command, "--model") == str(classifier.output.parent)
+    assert "--frozen-mode" not in branch.command
     assert float(value(branch.command, "--lr")) == pytest.approx(1e-2)  # 1e-3 times the published optimizer's 10
     for step in (classifier, branch):
         assert value(step.command, "--val-share") == "0"  # all training photos are trained on, as published
@@ -52,6 +53,7 @@ def test_as_published_does_what_the_published_code_does(place: Place) -> None:
     )
     assert value(branch.command, "--start") == "random"
     assert "--no-cache" in branch.command
+    assert value(branch.command, "--frozen-mode") == "train"
     assert "--first-box" in figures.command
     assert value(own.command, "--scored-by") == "sigmoid"
 

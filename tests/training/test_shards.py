@@ -10,7 +10,9 @@ import dualcam
 from dualcam.data.views import PhotoViews, ViewRecipe
 from dualcam.datasets import open_dataset
 from dualcam.training.cache import build_cache, cache_path
+from dualcam.training.passes import Passes
 from dualcam.training.processes import ALONE, Processes
+from dualcam.training.settings import TrainingSettings
 from dualcam.training.shards import _put_together, bounds
 from dualcam.training.stream import FeatureStream
 from tests.models import PREPROCESSING, tiny
@@ -50,8 +52,10 @@ def test_parts_of_a_batch_are_the_batch(photos: Path) -> None:
     views = PhotoViews(open_dataset(photos), PREPROCESSING, ViewRecipe("crop", 2, 1.0, 3))
     order = np.random.default_rng(0).permutation(2 * len(views))
 
+    passes = Passes(model, model.softmax_head, TrainingSettings(), training=True)
+
     def batches(processes: Processes) -> list[tuple[list[int], torch.Tensor]]:
-        stream = FeatureStream(model, model.softmax_head, views, 0, processes)
+        stream = FeatureStream(passes, views, 0, processes)
         found = [(rows.tolist(), features) for rows, features in stream.batches(order, 5, 1)]
         assert set(stream.broken) <= {"0/broken.png"}
         return found

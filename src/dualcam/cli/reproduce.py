@@ -34,8 +34,8 @@ def reproduce(
         bool,
         Parameter(
             negative="",
-            help="Do as the published code does: random start, new crops in every epoch, the first true box, fidelity "
-            "scored by the branch itself. Its batch statistics and dropout in training are not repeated.",
+            help="Do as the published code does: random start, new crops in every epoch, batch statistics and dropout "
+            "in the frozen part, the first true box, fidelity scored by the branch itself.",
         ),
     ] = False,
     weights: Annotated[

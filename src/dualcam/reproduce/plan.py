@@ -118,7 +118,7 @@ def _branch(recipe: Recipe, place: Place, data: Path, model: tuple[str, ...], ou
         *("--val-share", "0"),
     ]
     if place.as_published:
-        command += ["--start", "random", "--no-cache"]
+        command += ["--start", "random", "--no-cache", "--frozen-mode", "train"]
     return Step(f"{recipe.name}: branch", tuple(command), out / "dualcam.json", out / "state")
 
 

@@ -22,9 +22,10 @@ NOTES = (
     "normalized space; boxes as in the reference evaluation."
 )
 AS_PUBLISHED = (
-    " As published: branches from a random start, new crops in every epoch; the first true box only; the dual branch's "
-    "fidelity scored by the sigmoid branch itself, which can not be compared with the base's. Not repeated: the "
-    "published training's batch statistics and dropout in the frozen part."
+    " As published: branches from a random start, new crops in every epoch, batch statistics and dropout in the "
+    "frozen part while they are trained; the first true box only; the dual branch's fidelity scored by the sigmoid "
+    "branch itself, which can not be compared with the base's. Not repeated: the drift of the published classifier's "
+    "running statistics meanwhile; maps and scores are the classifier's own."
 )
 
 

@@ -17,6 +17,7 @@ from dualcam.guards import frozen
 from dualcam.model import DualBranch
 from dualcam.training.cache import default_cache_dir
 from dualcam.training.inputs import find_inputs
+from dualcam.training.passes import check_passes
 from dualcam.training.prepare import Preparation
 from dualcam.training.processes import ALONE, Processes
 from dualcam.training.report import Reporter
@@ -48,9 +49,10 @@ def fit(
     (``epochs=3``): see `TrainingSettings`. ``cache=False`` runs images through the backbone in every epoch.
     ``resume`` goes on with the run in ``out`` and ends bit-identical to an uninterrupted one; ``overwrite`` starts
     over. ``processes`` (see `dualcam.training.launch`) share the work. Backbone and softmax head are in eval mode
-    throughout, get no gradients, and are byte-equal afterwards.
+    throughout, get no gradients, and are byte-equal afterwards (``frozen_mode="train"`` runs a copy of them).
 
-    Raises `DataError` (layout, classes that do not match), `ModelError`, `CheckpointError`, `TrainingDiverged`.
+    Raises `ChoiceError` (settings that exclude each other), `DataError` (layout, classes that do not match),
+    `ModelError`, `CheckpointError`, `TrainingDiverged`.
     """
     from dualcam.wrapper import wrap
 
@@ -58,6 +60,8 @@ def fit(
     model = model if isinstance(model, DualBranch) else wrap(model)
     folder = Path(out).expanduser() if out is not None else None
     report = (reporter or Reporter()) if processes.is_first else Reporter()
+    device = str(processes.fabric.device if processes.shared else model.device)
+    check_passes(settings, cached=cache, world=processes.world, device=device)
     check_out(folder, resume=resume, overwrite=overwrite)
     if processes.shared:
         if folder is None:

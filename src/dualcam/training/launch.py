@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from dualcam.errors import ChoiceError, ModelError, check_choice
+from dualcam.types import Precision
 
 if TYPE_CHECKING:  # the command line reads the options below, and its help is not to wait for torch
     from dualcam.training.processes import Processes
-
-Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +62,11 @@ def launch(options: Devices, device: str) -> "Processes":
         raise ModelError(
             'training classifiers and running many processes need Lightning Fabric: pip install "dualcam[train]"'
         ) from error
+    from dualcam.training.passes import check_precision
     from dualcam.training.processes import Processes
 
+    if isinstance(options, LaunchOptions):
+        check_precision(options.precision, device)
     kind, _, number = device.partition(":")
     if number and options.shared:
         raise ChoiceError(f"--device {device} is one device, --devices {options.devices} are several; choose one")

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dualcam.data.label_sets import LabelSets
+from dualcam.guards import evaluating
 from dualcam.heads import Head
 from dualcam.losses import class_balanced_bce
 from dualcam.targets import to_probabilities
@@ -82,7 +83,7 @@ class Task:
     def targets(self, rows: NDArray[np.int64], features: Tensor) -> Tensor:
         """Return targets [B, C] in [0, 1]: one- or multi-hot labels, or the classifier's probabilities of the view."""
         if self.label_kind == "soft":
-            with torch.no_grad():
+            with torch.no_grad(), evaluating(self.softmax_head):
                 own = features.to(next(self.softmax_head.parameters()).dtype)
                 return to_probabilities(self.softmax_head.classify(own) / self.temperature, self.outputs).to(features)
         return hot(self.labels, rows // self.features.views, self.softmax_head.classes).to(features)

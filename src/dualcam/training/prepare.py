@@ -20,6 +20,7 @@ from dualcam.training.cache import FeatureCache, build_cache
 from dualcam.training.inputs import Inputs
 from dualcam.training.labels import match_classes
 from dualcam.training.objective import Features, Task
+from dualcam.training.passes import Passes
 from dualcam.training.probe import fit_linear_head
 from dualcam.training.processes import ALONE, Processes
 from dualcam.training.report import Reporter
@@ -111,7 +112,8 @@ class Preparation:
             features: Features = self._cache(model.softmax_head, dataset, training=training)
         else:
             photos = PhotoViews(dataset, model.preprocessing, self._recipe(training=training))
-            features = FeatureStream(model, model.softmax_head, photos, self.workers, self.processes)
+            passes = Passes(model, model.softmax_head, self.settings, training=training)
+            features = FeatureStream(passes, photos, self.workers, self.processes)
         labels = self._labels(dataset, None if self.settings.fit_head else match_classes(dataset, model))
         if not features.usable.any():
             raise DataError(f"no photo of {dataset.root} (split {dataset.split}) can be read")

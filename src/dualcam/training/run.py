@@ -18,6 +18,7 @@ from dualcam.training.history import Epoch, write_csv, write_plot
 from dualcam.training.lbfgs import Lbfgs
 from dualcam.training.measure import stable_lr, validate
 from dualcam.training.objective import Task
+from dualcam.training.passes import seeded
 from dualcam.training.prepare import Preparation
 from dualcam.training.processes import ALONE, Processes
 from dualcam.training.report import Reporter
@@ -36,7 +37,7 @@ def train(preparation: Preparation, folder: Path | None, *, resume: bool) -> Dua
         report.say(inputs.told)
     trained = preparation.with_head()
     start = clone_head(trained, settings.start, seed=settings.seed).eval().requires_grad_(True)
-    head = deepcopy(start)
+    head = deepcopy(start).train(settings.frozen_mode == "train")
     task = preparation.task(trained)
     val = preparation.validation(trained, task)
     identity = {
@@ -128,7 +129,9 @@ def make_solver(
 ) -> Sgd | Lbfgs:
     """Return the solver of ``settings``; raises `ModelError` where L-BFGS does not apply."""
     if settings.solver == "sgd":
-        return Sgd(head, task, settings, device, settings.lr or stable_lr(head, task, task.counted))
+        with seeded(device, settings.seed, 3) if head.training else nullcontext():
+            lr = settings.lr or stable_lr(head, task, task.counted)
+        return Sgd(head, task, settings, device, lr)
     if not head.is_affine or not cached:
         raise ModelError(
             f"solver='lbfgs' solves the convex problem of a linear head on cached features; this head is {head.kind}"

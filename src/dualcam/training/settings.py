@@ -4,13 +4,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dualcam.errors import ChoiceError, check_choice
-from dualcam.types import Balance
+from dualcam.types import Balance, Precision
 
 Augment = Literal["none", "crop", "resized-crop"]
 Start = Literal["clone", "centered", "random"]
 Solver = Literal["sgd", "lbfgs"]
 Labels = Literal["hard", "soft"]
 Anchor = Literal["zero", "start"]
+FrozenMode = Literal["eval", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +77,15 @@ class TrainingSettings:
     head_decay: float = 1e-3
     """Weight decay of the fitted softmax head."""
 
+    frozen_mode: FrozenMode = "eval"
+    """eval: running batch statistics, no dropout. train: as the published code, statistics of each batch, and dropout
+    before the branch's first layer; in a copy, so that the classifier stays as it is (needs --no-cache)."""
+
+    precision: Precision = "32-true"
+    """32-true, or mixed precision for the frozen network's passes (needs --no-cache)."""
+
     seed: int = 0
-    """Seed of views, hold-out, order and random start."""
+    """Seed of views, hold-out, order, dropout and random start."""
 
     def __post_init__(self) -> None:
         check_choice("solver", self.solver, ("sgd", "lbfgs"))
@@ -86,6 +94,8 @@ class TrainingSettings:
         check_choice("labels", self.labels, ("hard", "soft"))
         check_choice("anchor", self.anchor, ("zero", "start"))
         check_choice("augment", self.augment, ("none", "crop", "resized-crop"))
+        check_choice("frozen_mode", self.frozen_mode, ("eval", "train"))
+        check_choice("precision", self.precision, ("32-true", "16-mixed", "bf16-mixed"))
         check_choice("fit_head", self.fit_head, (None, "linear"))
         for name, least in (("batch_size", 1), ("views", 1), ("lr_step", 0), ("weight_decay", 0)):
             if getattr(self, name) < least:

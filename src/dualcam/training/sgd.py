@@ -1,6 +1,7 @@
 """Stochastic gradient descent with Nesterov momentum and a stepped learning rate: one epoch at a time."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import repeat
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from dualcam.errors import TrainingDiverged
 from dualcam.heads import Head
 from dualcam.training.objective import Objective, decays
+from dualcam.training.passes import seeded, statistics_told
 from dualcam.training.settings import TrainingSettings
 from dualcam.training.stream import sharing
 
@@ -42,8 +44,14 @@ class Sgd:
     def epoch(self, number: int, first_loss: float | None, advance: Callable[[int], None]) -> float:
         """Go once through all views in the order of (seed, epoch); return the mean loss.
 
-        Raises `TrainingDiverged` as soon as the loss is not finite or a thousand times the first.
+        What is drawn on the way (dropout) is fixed by the same. Raises `TrainingDiverged` as soon as the loss is not
+        finite or a thousand times the first.
         """
+        draws = seeded(self.device, self.settings.seed, 2, number) if self.head.training else nullcontext()
+        with draws:
+            return self._epoch(number, first_loss, advance)
+
+    def _epoch(self, number: int, first_loss: float | None, advance: Callable[[int], None]) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(number)
         order = np.random.default_rng((self.settings.seed, 1, number)).permutation(self.task.rows())
@@ -61,8 +69,8 @@ class Sgd:
         return mean
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what must survive a kill: parameters and their momentum."""
-        found: dict[str, Tensor] = {}
+        """Return what must survive a kill: parameters, their momentum, and buffers, which norms in train mode move."""
+        found = {f"buffer.{name}": buffer for name, buffer in self.head.named_buffers()}
         for name, parameter in self.head.named_parameters():
             found[f"parameter.{name}"] = parameter.detach()
             buffer = self.optimizer.state[parameter].get("momentum_buffer")
@@ -72,6 +80,8 @@ class Sgd:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go on from what `tensors` returned."""
         with torch.no_grad():
+            for name, kept in self.head.named_buffers():
+                kept.copy_(tensors[f"buffer.{name}"])
             for name, parameter in self.head.named_parameters():
                 parameter.copy_(tensors[f"parameter.{name}"])
                 self.optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum.{name}"].to(parameter).clone()
@@ -92,7 +102,8 @@ class Sgd:
         self.optimizer.zero_grad()
         loss = torch.zeros((), device=self.device)
         if len(rows):
-            loss = self.task.loss(self.head, rows, features)
+            with statistics_told(len(rows)):
+                loss = self.task.loss(self.head, rows, features)
             if len(rows) < count:
                 loss = loss * (len(rows) / count)
             torch.autograd.backward([loss])

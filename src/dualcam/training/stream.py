@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dualcam.data.views import PhotoViews, SingleViews
-from dualcam.heads import Head
-from dualcam.model import DualBranch
-from dualcam.training.cache import extract, photo_loader
+from dualcam.training.cache import photo_loader
 from dualcam.training.objective import Features
+from dualcam.training.passes import Passes
 from dualcam.training.processes import ALONE, Processes
 
 
@@ -28,8 +27,7 @@ class FeatureStream:
     Of each batch ``processes`` have a part each, which may be empty.
     """
 
-    model: DualBranch
-    head: Head
+    passes: Passes
     photos: PhotoViews
     workers: int
     processes: Processes = ALONE
@@ -62,5 +60,5 @@ class FeatureStream:
             for row, text in items:
                 if isinstance(text, str):
                     self.broken[self.photos.dataset.paths[row // self.views]] = text
-            features = extract(self.model, self.head, torch.stack(images)) if rows else torch.zeros(0, 0)
+            features = self.passes(torch.stack(images)) if rows else torch.zeros(0, 0)
             yield np.asarray(rows, dtype=np.int64), features

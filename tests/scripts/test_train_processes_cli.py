@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -36,9 +37,10 @@ def classifier(data: Path, tmp_path: Path) -> Path:
     return out
 
 
-def begin(*arguments: object) -> subprocess.Popen[str]:
+def begin(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "dualcam", *map(str, arguments)],
+        env=os.environ | environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -100,6 +102,20 @@ def test_two_processes_train_the_branch_of_one(cached: bool, data: Path, classif
     if cached:
         names = [sorted(item.name for item in (tmp_path / f"cache-{name}").iterdir()) for name in ("one", "two")]
         assert names[0] == names[1], "the same files, and nothing of the parts is left"
+
+
+def test_two_machines_train_the_branch_of_one(data: Path, classifier: Path, tmp_path: Path) -> None:
+    """Two commands that meet by MASTER_ADDR, MASTER_PORT and NODE_RANK, here over loopback."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = ("--model", classifier, "--device", "cpu", "--epochs", "2", "--views", "2", "--no-cache", "--lr", "0.5")
+    finish(begin("train", data, *options, "-o", one))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1])}
+    shared = ("--nodes", "2", "--timeout", "60", "-o", two)
+    machines = [begin("train", data, *options, *shared, **address, NODE_RANK=str(rank)) for rank in range(2)]
+    for machine in machines:
+        finish(machine)
+    assert distance(one, two) < 1e-5 < moved(one, classifier)
 
 
 def test_a_killed_process_ends_the_run_and_it_resumes(data: Path, classifier: Path, tmp_path: Path) -> None:

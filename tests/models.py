@@ -7,13 +7,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import dualcam
-from dualcam import DualBranch, Explanation, Preprocessing
+from dualcam import DualBranch, Explanation, Preprocessing, methods
 from dualcam.types import HeadKind
 
 KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
 ON_ACTIVATIONS = tuple(kind for kind in KINDS if kind != "tail")
 """Kinds whose heads read the tapped layer itself."""
 LINEAR: tuple[HeadKind, ...] = ("pooled-linear", "pooled-conv")
+ON_CONVOLUTIONS = {name: method for name, method in methods.available().items() if "attention" not in method.needs}
+"""The methods that read no attention, of which the tiny classifiers have none."""
 SIZE = (24, 32)
 GRID = (6, 8)
 CHANNELS = 8

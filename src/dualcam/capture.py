@@ -224,15 +224,24 @@ def recorded(model: nn.Module) -> Iterator[Recording]:
 
 @contextmanager
 def running(model: nn.Module) -> Iterator[list[str]]:
-    """Keep the list of the paths of the modules that are running, outermost first, during forwards in the block."""
+    """Keep the list of the paths of the modules that are running, outermost first, during forwards in the block.
+
+    Forwards of other threads are left alone.
+    """
     stack: list[str] = []
     handles = []
+    owner = threading.get_ident()
 
     def opener(path: str) -> Any:
-        return lambda _module, _inputs: stack.append(path)
+        def enter(_module: nn.Module, _inputs: Any) -> None:
+            if threading.get_ident() == owner:
+                stack.append(path)
+
+        return enter
 
     def close(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-        stack.pop()
+        if threading.get_ident() == owner:
+            stack.pop()
 
     try:
         for path, module in model.named_modules():

@@ -5,6 +5,8 @@ from dualcam.errors import MethodNotApplicable
 from dualcam.heads import Head
 from dualcam.methods import Method
 from dualcam.model import DualBranch
+from dualcam.relevance import attention_blocks
+from dualcam.types import Branch
 
 LAWS = {
     "pooled-linear": "closed-form maps; mean(signed CAM) + bias = logit; Grad-CAM = XGrad-CAM = CAM / cells",
@@ -16,8 +18,9 @@ LAWS = {
 
 
 def applicable(head: Head) -> list[Method]:
-    """Return the methods that apply to ``head``."""
-    return [method for method in methods.available().values() if head.is_linear or not method.needs_rows]
+    """Return the methods that apply to ``head``, whatever model it is of: none that reads attention."""
+    known = (method for method in methods.available().values() if "attention" not in method.needs)
+    return [method for method in known if head.is_linear or not method.needs_rows]
 
 
 def usual_methods(head: Head) -> list[Method]:
@@ -25,8 +28,25 @@ def usual_methods(head: Head) -> list[Method]:
     return [method for method in applicable(head) if method.usual]
 
 
-def check_applicable(method: Method, head: Head) -> None:
-    """Raise `MethodNotApplicable` with the way out where ``method`` needs class rows that ``head`` does not have."""
+def attention_methods(model: DualBranch) -> list[Method]:
+    """Return the methods that read attention, where ``model`` has one that they can read, seen by a run on noise."""
+    if model.anatomy.layout != "tokens":
+        return []
+    try:
+        attention_blocks(model)
+    except MethodNotApplicable:
+        return []
+    return [method for method in methods.available().values() if "attention" in method.needs]
+
+
+def check_applicable(method: Method, model: DualBranch, branch: Branch = "softmax") -> None:
+    """Raise `MethodNotApplicable` with the way out where ``method`` needs what ``model`` does not have.
+
+    That is class rows of the branch's head, or attention of all tokens to all in a stack of blocks.
+    """
+    if "attention" in method.needs:
+        attention_blocks(model)
+    head = model.head(branch)
     if method.needs_rows and not head.is_linear:
         others = ", ".join(item.name for item in applicable(head))
         raise MethodNotApplicable(
@@ -58,7 +78,7 @@ def describe(model: DualBranch) -> str:
         f"{anatomy.grid[0]} x {anatomy.grid[1]} cells, {anatomy.layout}{extra}, {sign}",
         "head": f"{head.kind}: {head.describe_steps()}{reads}{' (fitted)' if model.fitted_head is not None else ''}",
         "laws": LAWS[head.kind],
-        "methods": ", ".join(method.name for method in applicable(head)),
+        "methods": ", ".join(method.name for method in (*applicable(head), *attention_methods(model))),
         "probabilities": "a softmax over the classes" if model.outputs == "softmax" else "a sigmoid for each label",
         "sigmoid head": f"{state}; adds {head.parameter_count():,} parameters",
         "input": f"{preprocessing.size[0]} x {preprocessing.size[1]} px, {preprocessing.interpolation}, "

@@ -124,7 +124,7 @@ def check_options(model: DualBranch, **options: Unpack[ExplainOptions]) -> Setti
     head = model.head(branch)
     layers, fuse = tuple(options.get("layers", ())), options.get("fuse", "max")
     method = methods.get(options.get("method") or ("layer-cam" if layers else default_method(head)))
-    check_applicable(method, head)
+    check_applicable(method, model, branch)
     check_layers(model, layers, method, fuse)
     sign, normalize = options.get("sign", "positive"), options.get("normalize", "max")
     score, clamp = options.get("score", "logit"), options.get("clamp", "auto")

@@ -13,6 +13,7 @@ from dualcam.heads import Head
 from dualcam.heatmap import combine, weight_parts
 from dualcam.model import DualBranch
 from dualcam.probing import LINEAR_SCORES
+from dualcam.relevance import attention_evidence
 from dualcam.types import Sign
 
 if TYPE_CHECKING:
@@ -79,10 +80,13 @@ def _maps_at_once(
     model: DualBranch, forward: "Forward", index: Tensor, settings: "Settings", ran: HeadRun | None
 ) -> tuple[Tensor, Tensor]:
     head = model.head(settings.branch)
-    with evaluating(head):
-        evidence = gather_evidence(head, forward.tapped, index, settings.score, settings.tuning, ran=ran)
-    asked = (settings.method, settings.branch, settings.score, settings.tuning)
-    evidence = with_probes(evidence, model, forward, index, *asked)
+    asked = (settings.branch, settings.score, settings.tuning)
+    if "attention" in settings.method.needs:
+        evidence = attention_evidence(model, forward.images(model), index, *asked)
+    else:
+        with evaluating(head):
+            evidence = gather_evidence(head, forward.tapped, index, settings.score, settings.tuning, ran=ran)
+        evidence = with_probes(evidence, model, forward, index, settings.method, *asked)
     with torch.no_grad(), full_precision(forward.activations):
         parts = weight_parts(settings.method, evidence)
         signed = combine(parts, evidence.activations, "signed", clamp_weights=settings.clamp_weights)

@@ -28,6 +28,9 @@ class Tuning:
     seed: int = 0
     """Seed of the noise."""
 
+    blocks: int | None = None
+    """LeGrad: the last blocks of the transformer, this many (default: all, as in the paper's formula)."""
+
     gamma: float = 0.6
     """Score finer: how much of the similar classes' logits is subtracted; 0 is the logit itself."""
 
@@ -38,6 +41,7 @@ class Tuning:
         _check("top_k", self.top_k, 1, float("inf"))
         _check("samples", self.samples, 1, float("inf"))
         _check("noise", self.noise, 0, float("inf"))
+        _check("blocks", self.blocks, 1, float("inf"))
         _check("gamma", self.gamma, 0.0, float("inf"))
         _check("similar", self.similar, 1, float("inf"))
 

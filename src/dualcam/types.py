@@ -33,7 +33,7 @@ class BranchLogits(NamedTuple):
     sigmoid: "Tensor"
 
 
-Need = Literal["image-scores", "activation-scores", "moments"]
+Need = Literal["image-scores", "activation-scores", "moments", "attention"]
 """What a method may ask of the model beyond activations and gradients; `Probes` says what each is."""
 
 
@@ -45,6 +45,13 @@ class Moments(NamedTuple):
     third: "Tensor"
 
 
+class Relevance(NamedTuple):
+    """Means, over blocks, heads and queries, of relu(g) and relu(-g), g = ds_l / dA_l by attention: [B, K, h, w]."""
+
+    favor: "Tensor"
+    against: "Tensor"
+
+
 @dataclass(frozen=True)
 class Probes:
     """What a method that declares a `Need` may ask of the model; each call runs it, or its head.
@@ -53,7 +60,8 @@ class Probes:
     [B, N, K], of the explained classes: p_k where the score is the logit (logits of different images do not compare),
     else the score. ``activation_scores`` ("activation-scores"): activations [B, N, D, h, w] -> explained scores
     [B, N, K]. ``linear``: the score is a constant plus ``class_rows`` times the mean activations. ``moments``
-    ("moments"). ``tuning``: the user's numbers. What was not asked for is None.
+    ("moments"). ``attention`` ("attention"): what a transformer's attention does to the scores. ``tuning``: the user's
+    numbers. What was not asked for is None.
     """
 
     images: "Tensor"
@@ -62,6 +70,7 @@ class Probes:
     image_scores: "Callable[[Tensor], Tensor] | None" = None
     activation_scores: "Callable[[Tensor], Tensor] | None" = None
     moments: Moments | None = None
+    attention: Relevance | None = None
 
 
 class Tapped(NamedTuple):
@@ -98,7 +107,8 @@ class Evidence:
     ``activations`` F is [..., D, h, w]. ``gradients`` g = ds_k/dF broadcasts to it: [..., D, h, w], or [..., D, 1, 1]
     where the head is pooled linear and the gradient is the same in every cell. ``class_rows`` [..., D, 1, 1] are the
     linear head's weights of the explained score, or None where the head has no such row. ``probes`` is there for the
-    methods that declare a need; F then is [B, 1, D, h, w] and g broadcasts to [B, K, D, h, w].
+    methods that declare a need; F then is [B, 1, D, h, w] and g broadcasts to [B, K, D, h, w]. Of the need "attention"
+    F is 1 in every cell, [B, 1, 1, h, w]: such a method's weights are the map.
     """
 
     activations: "Tensor"
@@ -112,6 +122,9 @@ class Evidence:
         if probes is not None and probes.moments is not None:
             first, second, third = probes.moments
             probes = replace(probes, moments=Moments(-first, second, -third))
+        if probes is not None and probes.attention is not None:
+            favor, against = probes.attention
+            probes = replace(probes, attention=Relevance(against, favor))
         return replace(self, gradients=-self.gradients, probes=probes)
 
 

@@ -18,9 +18,22 @@ from dualcam.methods import Method
 from dualcam.targets import SCORES
 from dualcam.tuning import Tuning
 from dualcam.types import Branch, Evidence, HeadKind, Moments, Normalization, Probes, Sign
-from tests.models import CHANNELS, CLASSES, GRID, KINDS, LINEAR, SIZE, head_input, images, maps, tiny, wrapped
+from tests.models import (
+    CHANNELS,
+    CLASSES,
+    GRID,
+    KINDS,
+    LINEAR,
+    ON_CONVOLUTIONS,
+    SIZE,
+    head_input,
+    images,
+    maps,
+    tiny,
+    wrapped,
+)
 
-METHODS = list(methods.available().values())
+METHODS = list(ON_CONVOLUTIONS.values())
 BRANCHES: list[Branch] = ["softmax", "sigmoid"]
 SIGNS: list[Sign] = ["positive", "signed", "negative"]
 NORMALIZATIONS: list[Normalization | None] = ["max", "minmax", "ivr", None]
@@ -92,8 +105,8 @@ def naive_evidence(model: DualBranch, branch: Branch, method: Method, batch: tor
 
 def test_the_folder_is_the_list() -> None:
     files = {path.stem for path in Path(methods.__file__).parent.glob("*.py")} - {"__init__"}
-    assert len(files) == len(METHODS)
-    assert {method.weights.__module__.rpartition(".")[2] for method in METHODS} == files
+    assert len(files) == len(methods.available())
+    assert {method.weights.__module__.rpartition(".")[2] for method in methods.available().values()} == files
     for name, method in methods.available().items():
         assert name == method.name
         assert name == name.lower()
@@ -104,7 +117,7 @@ def test_the_folder_is_the_list() -> None:
 def test_an_unknown_method_names_them_all() -> None:
     with pytest.raises(ChoiceError) as raised:
         wrapped("mlp").explain(images(), method="gradcam")
-    assert all(repr(method.name) in str(raised.value) for method in METHODS)
+    assert all(repr(name) in str(raised.value) for name in methods.available())
 
 
 @every

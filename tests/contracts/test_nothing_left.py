@@ -15,7 +15,7 @@ from dualcam import DualBranch, methods
 from dualcam.errors import ChoiceError, ClassNotFound
 from dualcam.methods import Method
 from dualcam.types import HeadKind
-from tests.models import CLASSES, KINDS, LINEAR, PREPROCESSING, Tiny, images, maps, tiny, wrapped
+from tests.models import CLASSES, KINDS, LINEAR, ON_CONVOLUTIONS, PREPROCESSING, Tiny, images, maps, tiny, wrapped
 from tests.observe import changed, snapshot
 
 CONTEXTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
@@ -102,7 +102,7 @@ def test_wrapping_changes_nothing(kind: HeadKind) -> None:
 def test_explaining_changes_nothing(kind: HeadKind, context: str) -> None:
     model = dualcam.wrap(awkward(kind), preprocessing=PREPROCESSING)
     with untouched(model, model.classifier, model.softmax_head), CONTEXTS[context]():
-        for method in methods.available().values():
+        for method in ON_CONVOLUTIONS.values():
             if kind not in LINEAR and method.needs_rows:
                 continue
             for branch in ("softmax", "sigmoid"):
@@ -251,7 +251,7 @@ def test_autocast_keeps_the_model_and_the_maps(kind: HeadKind, activation: type[
     batch = images(dtype=torch.float32)
     expected = maps(wrapped(kind, activation, dtype=torch.float32).explain(batch, "all", sign="signed"))
     model = wrapped(kind, activation, dtype=torch.float32)
-    for method in methods.available().values():
+    for method in ON_CONVOLUTIONS.values():
         if kind not in LINEAR and method.needs_rows:
             continue
         with untouched(model), torch.autocast("cpu", dtype=torch.bfloat16):

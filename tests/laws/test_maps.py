@@ -13,9 +13,9 @@ from dualcam import methods
 from dualcam.heatmap import combine, weight_parts
 from dualcam.tuning import Tuning
 from dualcam.types import Evidence, HeadKind, Moments, Probes, Sign
-from tests.models import KINDS, PREPROCESSING, explain_planted, images, maps, tiny, wrapped
+from tests.models import KINDS, ON_CONVOLUTIONS, PREPROCESSING, explain_planted, images, maps, tiny, wrapped
 
-METHODS = sorted(methods.available())
+METHODS = sorted(ON_CONVOLUTIONS)
 seeds = st.integers(0, 10_000)
 
 
@@ -172,7 +172,7 @@ def test_rectified_methods_are_odd_in_the_gradient(seed: int) -> None:
 def test_a_rectified_method_is_its_paper_s_formula_where_gradients_of_both_signs_share_a_channel(seed: int) -> None:
     evidence = evidence_of(seed, nonnegative=True)
     against = evidence.negated()
-    for method in methods.available().values():
+    for method in ON_CONVOLUTIONS.values():
         if not method.rectified:
             continue
         parts = weight_parts(method, evidence)

@@ -12,7 +12,7 @@ from torch import Tensor
 from dualcam import methods
 from dualcam.targets import SCORES
 from dualcam.types import Score
-from tests.models import explain_planted, maps, plant
+from tests.models import ON_CONVOLUTIONS, explain_planted, maps, plant
 
 BATCH, CHANNELS, HEIGHT, WIDTH, CLASSES = 2, 3, 2, 4, 4
 CELLS = HEIGHT * WIDTH
@@ -86,7 +86,7 @@ def test_completeness(activations: Tensor, weight: Tensor, bias: Tensor) -> None
         assert explanation.residuals.max() < 1e-9
 
 
-@pytest.mark.parametrize("method", [name for name, each in methods.available().items() if not asks_for_images(each)])
+@pytest.mark.parametrize("method", [name for name, each in ON_CONVOLUTIONS.items() if not asks_for_images(each)])
 @given(activations=signed_activations, weight=rows, bias=biases)
 def test_residuals_are_promised_only_where_the_map_adds_up(
     method: str, activations: Tensor, weight: Tensor, bias: Tensor
@@ -102,7 +102,7 @@ def test_residuals_are_promised_only_where_the_map_adds_up(
 
 
 def test_methods_that_ask_for_images_promise_no_residual() -> None:
-    asking = [each for each in methods.available().values() if asks_for_images(each)]
+    asking = [each for each in ON_CONVOLUTIONS.values() if asks_for_images(each)]
     assert asking
     assert all(each.total is None for each in asking)
 
@@ -143,7 +143,7 @@ def test_a_wrong_bias_shows_in_the_residual() -> None:
 @pytest.mark.parametrize("sign", ["signed", "positive", "negative"])
 @pytest.mark.parametrize("score", list(SCORES))
 @pytest.mark.parametrize(
-    "method", [name for name, each in methods.available().items() if not (each.needs_rows or asks_for_images(each))]
+    "method", [name for name, each in ON_CONVOLUTIONS.items() if not (each.needs_rows or asks_for_images(each))]
 )
 def test_closed_form_equals_autograd(method: str, score: Score, sign: str) -> None:
     generator = torch.Generator().manual_seed(11)

@@ -34,5 +34,5 @@ def test_every_number_is_named_and_read_by_somebody() -> None:
 def test_the_command_s_help_names_every_method() -> None:
     source = (Path(__file__).parents[2] / "src/dualcam/cli/explain.py").read_text(encoding="utf-8")
     said = source.partition("    method: str | None = None")[2].partition("    branch: Branch")[0]
-    assert set(re.findall(r"[a-z-]*cam(?:\+\+)?", said)) == set(methods.available())
+    assert set(re.findall(r"[a-z-]*(?:cam|grad)[a-z-]*(?:\+\+)?", said)) == set(methods.available())
     assert EvidenceOptions().method is None

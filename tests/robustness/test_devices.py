@@ -19,15 +19,12 @@ from dualcam.explainer import ExplainOptions
 from dualcam.methods import Method
 from dualcam.targets import SCORES
 from dualcam.types import HeadKind, Score
-from tests.models import KINDS, LINEAR, SIZE, images, wrapped
+from tests.models import KINDS, LINEAR, ON_CONVOLUTIONS, SIZE, images, wrapped
 
 ASKED = [0, 3]
 ELSEWHERE = torch.device("cuda", 0)
 APPLICABLE = [
-    (method, kind)
-    for method in methods.available().values()
-    for kind in KINDS
-    if kind in LINEAR or not method.needs_rows
+    (method, kind) for method in ON_CONVOLUTIONS.values() for kind in KINDS if kind in LINEAR or not method.needs_rows
 ]
 
 

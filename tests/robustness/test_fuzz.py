@@ -14,9 +14,21 @@ import dualcam
 from dualcam import methods
 from dualcam.targets import SCORES
 from dualcam.types import HeadKind
-from tests.models import CLASSES, KINDS, LINEAR, PREPROCESSING, explain_planted, images, maps, plant, tiny, wrapped
+from tests.models import (
+    CLASSES,
+    KINDS,
+    LINEAR,
+    ON_CONVOLUTIONS,
+    PREPROCESSING,
+    explain_planted,
+    images,
+    maps,
+    plant,
+    tiny,
+    wrapped,
+)
 
-NAMES = sorted(methods.available())
+NAMES = sorted(ON_CONVOLUTIONS)
 PLAIN = [name for name, method in methods.available().items() if not method.needs]
 
 

@@ -25,8 +25,8 @@ class EvidenceOptions:
 
     method: str | None = None
     """cam (where the head is linear, the default there), grad-cam, grad-cam++, layer-cam, xgrad-cam, or one that
-    comparisons leave out: ablation-cam, eigen-cam, eigen-grad-cam, hirescam, is-cam, score-cam, smooth-grad-cam++,
-    ss-cam."""
+    comparisons leave out: ablation-cam, eigen-cam, eigen-grad-cam, hirescam, is-cam, legrad (transformers), score-cam,
+    smooth-grad-cam++, ss-cam."""
 
     branch: Branch = "sigmoid"
     """Whose evidence is shown, and makes the boxes."""

@@ -21,7 +21,7 @@ def check_diagnosable(model: DualBranch, method: Method) -> None:
             "has none: a vector added to its one row moves its probability, so there is no such shift; explain and "
             "evaluate take it as it is"
         )
-    check_applicable(method, model.softmax_head)
+    check_applicable(method, model)
     if method.needs or method.gradient_free:
         raise MethodNotApplicable(
             f"diagnose adds a shift to the gradients that maps are made of, and method {method.name!r} "

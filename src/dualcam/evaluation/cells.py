@@ -111,7 +111,7 @@ def make_grid(
             check_choice(argument, value, choices)
     names = list(method) or [each.name for each in usual_methods(model.softmax_head)]
     for name in names:
-        check_applicable(methods.spelled(name)[0], model.softmax_head)
+        check_applicable(methods.spelled(name)[0], model)
     asked = {"branch": branch, "sign": sign}
     kinds = tuple(
         MapKind(name, scored, way)

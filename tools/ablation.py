@@ -26,7 +26,7 @@ class Study(NamedTuple):
 
 
 STUDIES = (
-    Study("butterflies", ["--fit-head", "linear", "--optimize"]),
+    Study("butterflies", ["--fit-head", "linear"]),
     Study("imagenet-val-subset", ["--train", "DATA/imagenet-one-per-class", "--optimize"]),
 )
 

@@ -178,9 +178,9 @@ Max-sensitivity need a method that draws the map anew, so the blob has none.""",
         "butterflies-costly",
         "Fidelity of many forwards on butterflies",
         ("evaluate", *BUTTERFLIES, *SHORT, "--normalize", "max", "--fidelity", *COSTLY, "--sample", "60"),
-        "The trained branch brings next to nothing: signed it is 0.4 [0.1, 0.7] ahead in Insertion AUC, and its maps are\n"
-        "less stable (Max-sensitivity 3.2 [2.3, 4.3] worse) and less coherent (2.6 [1.4, 4.0]); clamped, no difference\n"
-        "reaches 0.3.",
+        "The trained branch brings next to nothing: signed it is 0.4 [0.1, 0.7] ahead in Insertion AUC, and its maps\n"
+        "are less stable (Max-sensitivity 3.2 [2.3, 4.3] worse) and less coherent (2.6 [1.4, 4.0]); clamped, no\n"
+        "difference reaches 0.3.",
         "intervals",
     ),
     Study(

@@ -44,3 +44,24 @@ def write_boxed(root: Path, classes: int, *, train: int = 6, test: int = 2) -> N
                 Image.fromarray(content).save(root / file)
             rows.append(f"{path},{mask},{split},{label},{left},{top},{left + 20},{top + 10}")
     (root / "boxes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def write_squares(root: Path, count: int) -> Path:
+    """Write photos of 80 x 60 with a bright square each, its box and class (its number) as WSOL metadata has them."""
+    generator = np.random.default_rng(0)
+    lines: dict[str, list[str]] = {"class_labels": [], "image_sizes": [], "localization": []}
+    (root / "val").mkdir(parents=True)
+    for number in range(count):
+        pixels = generator.integers(0, 90, (60, 80, 3), dtype=np.uint8)
+        left, top = generator.integers(5, 40, 2).tolist()
+        pixels[top : top + 20, left : left + 30] = 230
+        name = f"val/{number:02}.png"
+        Image.fromarray(pixels).save(root / name)
+        lines["class_labels"].append(f"{name},{number}")
+        lines["image_sizes"].append(f"{name},80,60")
+        lines["localization"].append(f"{name},{left},{top},{left + 30},{top + 20}")
+    folder = root / "metadata" / "val"
+    folder.mkdir(parents=True)
+    for name, rows in lines.items():
+        (folder / f"{name}.txt").write_text("\n".join(rows), encoding="utf-8")
+    return root

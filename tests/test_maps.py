@@ -25,6 +25,22 @@ BRANCHES: list[Branch] = ["softmax", "sigmoid"]
 SMALL = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
 
+def assert_slope(total: Callable[[], Tensor], parameters: list[nn.Parameter], *, least: float, rtol: float) -> None:
+    """Compare the slope of ``total`` along a direction in all ``parameters``, which then move, with its quotient."""
+    generator = torch.Generator().manual_seed(2)
+    directions = [torch.randn(each.shape, generator=generator, dtype=each.dtype) for each in parameters]
+    slopes = torch.autograd.grad(total(), parameters, allow_unused=True)
+    slope = sum((g * d).sum() for g, d in zip(slopes, directions, strict=True) if g is not None)
+    ends = []
+    for step in (1e-5, -2e-5):
+        with torch.no_grad():
+            for each, direction in zip(parameters, directions, strict=True):
+                each.add_(direction, alpha=step)
+        ends.append(total().detach())
+    assert abs(float(slope)) > least
+    torch.testing.assert_close(slope, (ends[0] - ends[1]) / 2e-5, rtol=rtol, atol=1e-8)
+
+
 @pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_they_are_explain_s(kind: HeadKind, create_graph: bool) -> None:
@@ -105,18 +121,7 @@ def test_they_are_differentiable_by_the_parameters(kind: HeadKind, branch: Branc
             )
             return found.sin().sum()
 
-        generator = torch.Generator().manual_seed(2)
-        directions = [torch.randn(each.shape, generator=generator, dtype=each.dtype) for each in parameters]
-        slopes = torch.autograd.grad(total(), parameters, allow_unused=True)
-        slope = sum((g * d).sum() for g, d in zip(slopes, directions, strict=True) if g is not None)
-        ends = []
-        for step in (1e-5, -2e-5):
-            with torch.no_grad():
-                for each, direction in zip(parameters, directions, strict=True):
-                    each.add_(direction, alpha=step)
-            ends.append(total().detach())
-        assert abs(float(slope)) > 1e-6
-        torch.testing.assert_close(slope, (ends[0] - ends[1]) / 2e-5, rtol=1e-4, atol=1e-8)
+        assert_slope(total, parameters, least=1e-6, rtol=1e-4)
 
 
 def test_a_frozen_backbone_leaves_the_branch_to_be_trained() -> None:
@@ -180,19 +185,9 @@ def test_transformers_are_differentiated_twice(build: Callable[[], nn.Module], m
     torch.testing.assert_close(evidence_maps(model, batch, [1, 3], **options).detach(), expected)
     before = snapshot(model)
     assert torch.autograd.gradcheck(total, batch.clone().requires_grad_(), fast_mode=True)
-    parameters = [*model.parameters()]
-    slopes = torch.autograd.grad(total(batch).sum(), parameters, allow_unused=True)
+    torch.autograd.grad(total(batch).sum(), [*model.parameters()], allow_unused=True)
     assert changed(before, snapshot(model)) == []
-    directions = [torch.randn_like(each) for each in parameters]
-    slope = sum((g * d).sum() for g, d in zip(slopes, directions, strict=True) if g is not None)
-    ends = []
-    for step in (1e-5, -2e-5):
-        with torch.no_grad():
-            for each, direction in zip(parameters, directions, strict=True):
-                each.add_(direction, alpha=step)
-        ends.append(total(batch).detach().sum())
-    assert abs(float(slope)) > 1e-4
-    torch.testing.assert_close(slope, (ends[0] - ends[1]) / 2e-5, rtol=1e-5, atol=1e-8)
+    assert_slope(lambda: total(batch).sum(), [*model.parameters()], least=1e-4, rtol=1e-5)
 
 
 def test_of_a_frozen_transformer_the_branch_is_trained_alone() -> None:

@@ -2,8 +2,8 @@
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -12,9 +12,9 @@ from torch import nn
 _LOCK = threading.Lock()
 _HELD: dict[nn.Module, int] = {}
 """Modules that `evaluating` took out of train mode, with the number of blocks that still need them so."""
-_EAGER: list[Any] = []
+_EAGER: list[ExitStack] = []
 """The stance that `uncompiled` set, once for each block that still needs it."""
-_UNFUSED: list[Any] = []
+_UNFUSED: list[ExitStack] = []
 """The kernels that `unfused_attention` chose, once for each block that still needs them."""
 
 
@@ -65,15 +65,8 @@ def uncompiled() -> Iterator[None]:
     if "torch._dynamo" not in sys.modules:  # nothing is compiled, and to load it takes seconds
         yield
         return
-    with _LOCK:  # the stance is the process's, so the first of its blocks takes it and the last gives it back
-        _EAGER.append(_EAGER[0] if _EAGER else torch.compiler.set_stance("force_eager"))
-    try:
+    with _while_any(_EAGER, lambda: torch.compiler.set_stance("force_eager")):
         yield
-    finally:
-        with _LOCK:
-            stance = _EAGER.pop()
-            if not _EAGER:
-                stance.__exit__(None, None, None)
 
 
 @contextmanager
@@ -81,18 +74,25 @@ def unfused_attention() -> Iterator[None]:
     """Compute attention by plain operations: the gradients of the fused kernels can not be differentiated again."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    with _LOCK:  # the choice is the process's, so the first of its blocks takes it and the last gives it back
-        kernels = _UNFUSED[0] if _UNFUSED else sdpa_kernel(SDPBackend.MATH)
-        if not _UNFUSED:
-            kernels.__enter__()
-        _UNFUSED.append(kernels)
+    with _while_any(_UNFUSED, lambda: sdpa_kernel(SDPBackend.MATH)):
+        yield
+
+
+@contextmanager
+def _while_any(blocks: list[ExitStack], choose: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
+    """Hold a choice that is the process's: the first of its ``blocks`` makes it, the last takes it back."""
+    with _LOCK:
+        held = blocks[0] if blocks else ExitStack()
+        if not blocks:
+            held.enter_context(choose())
+        blocks.append(held)
     try:
         yield
     finally:
         with _LOCK:
-            kernels = _UNFUSED.pop()
-            if not _UNFUSED:
-                kernels.__exit__(None, None, None)
+            blocks.pop()
+            if not blocks:
+                held.close()
 
 
 @contextmanager

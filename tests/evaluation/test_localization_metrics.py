@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from dualcam.cli.main import run
 from dualcam.evaluation import localization
@@ -18,6 +17,7 @@ from dualcam.evaluation.summary import summarize
 from tests.conftest import ROOT
 from tests.evaluation.test_summary import COUNT, EVEN, ODD
 from tests.evaluation.test_summary import GRID as CELLS
+from tests.photos_on_disk import write_squares
 
 MISSED = '''
 """The share of photos whose peak lies beside every true box."""
@@ -79,23 +79,7 @@ def add(folder: Path, name: str, text: str) -> None:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Twelve photos with a bright square each, and its box as WSOL metadata has it."""
-    root, generator = tmp_path / "data", np.random.default_rng(0)
-    lines: dict[str, list[str]] = {"class_labels": [], "image_sizes": [], "localization": []}
-    (root / "val").mkdir(parents=True)
-    for number in range(12):
-        pixels = generator.integers(0, 90, (60, 80, 3), dtype=np.uint8)
-        left, top = generator.integers(5, 40, 2).tolist()
-        pixels[top : top + 20, left : left + 30] = 230
-        name = f"val/{number:02}.png"
-        Image.fromarray(pixels).save(root / name)
-        lines["class_labels"].append(f"{name},{number}")
-        lines["image_sizes"].append(f"{name},80,60")
-        lines["localization"].append(f"{name},{left},{top},{left + 30},{top + 20}")
-    metadata = root / "metadata" / "val"
-    metadata.mkdir(parents=True)
-    for name, rows in lines.items():
-        (metadata / f"{name}.txt").write_text("\n".join(rows), encoding="utf-8")
-    return root
+    return write_squares(tmp_path / "data", 12)
 
 
 def test_one_file_is_a_figure_with_an_interval_in_all_tables(

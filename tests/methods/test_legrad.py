@@ -13,6 +13,8 @@ from torch.nn import functional
 
 import dualcam
 from dualcam import DualBranch, Preprocessing, relevance
+from dualcam.acceleration import packing
+from dualcam.acceleration.blocked import Keeping
 from dualcam.errors import ChoiceError, MethodNotApplicable
 from dualcam.evaluation.cells import make_grid
 from dualcam.targets import score_values
@@ -328,3 +330,14 @@ def test_it_is_named_where_it_applies_and_knows_its_number() -> None:
         model.explain(batch(), method="legrad", tuning={"blocks": 0})
     with pytest.raises(ChoiceError, match="blocks=2 is not read by"):
         model.explain(batch(), method="grad-cam", tuning={"blocks": 2})
+
+
+@pytest.mark.parametrize("name", ["timm", "torchvision"])
+def test_a_faster_copy_draws_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed layers compute without a graph, and LeGrad opens one in the midst of a packed attention."""
+    monkeypatch.setattr(packing, "PRODUCTS", 1)
+    model = built(name).float()
+    faster = dualcam.optimize(model)
+    assert any(isinstance(module, Keeping) and not isinstance(module, nn.Conv2d) for module in faster.modules())
+    plain, fast = (maps(each.explain(batch().float(), [0, 2], method="legrad")) for each in (model, faster))
+    torch.testing.assert_close(fast, plain, rtol=1e-3, atol=1e-4 * float(plain.abs().max()))

@@ -3,14 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from dualcam.cli.diagnose import split_model
 from dualcam.cli.main import run
 from dualcam.cli.options import ModelOptions
-from tests.photos_on_disk import write_folder
+from tests.photos_on_disk import write_folder, write_squares
 
 QUICK = ["--draws", "1", "--views", "1", "--sizes", "0.5"]
 
@@ -83,21 +81,7 @@ def test_a_vision_transformer(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_dataset_with_boxes_gets_a_localization_figure(tmp_path: Path) -> None:
-    root, generator = tmp_path / "data", np.random.default_rng(0)
-    lines: dict[str, list[str]] = {"class_labels": [], "image_sizes": [], "localization": []}
-    (root / "val").mkdir(parents=True)
-    for number in range(3):
-        pixels = generator.integers(0, 90, (60, 80, 3), dtype=np.uint8)
-        pixels[20:40, 10:50] = 230
-        name = f"val/{number}.png"
-        Image.fromarray(pixels).save(root / name)
-        lines["class_labels"].append(f"{name},{number}")
-        lines["image_sizes"].append(f"{name},80,60")
-        lines["localization"].append(f"{name},10,20,50,40")
-    folder = root / "metadata" / "val"
-    folder.mkdir(parents=True)
-    for name, rows in lines.items():
-        (folder / f"{name}.txt").write_text("\n".join(rows), encoding="utf-8")
+    root = write_squares(tmp_path / "data", 3)
     assert run(["diagnose", str(root), "-o", str(tmp_path / "out"), *QUICK, "--sample", "2"]) == 0
     record = json.loads((tmp_path / "out" / "diagnosis.json").read_text(encoding="utf-8"))
     assert (record["photos"], record["found"]) == (2, 3)

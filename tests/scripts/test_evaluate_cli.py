@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from dualcam.cli.main import run
+from tests.photos_on_disk import write_squares
 
 GRID = ["--method", "cam", "grad-cam", "--branch", "softmax", "sigmoid", "--normalize", "minmax", "max"]
 
@@ -20,23 +21,7 @@ GRID = ["--method", "cam", "grad-cam", "--branch", "softmax", "sigmoid", "--norm
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Eight photos with a bright square each, its box and mask; classes are ImageNet indices in WSOL metadata."""
-    root, generator = tmp_path / "data", np.random.default_rng(0)
-    lines: dict[str, list[str]] = {"class_labels": [], "image_sizes": [], "localization": []}
-    (root / "val").mkdir(parents=True)
-    for number in range(8):
-        pixels = generator.integers(0, 90, (60, 80, 3), dtype=np.uint8)
-        left, top = generator.integers(5, 40, 2).tolist()
-        pixels[top : top + 20, left : left + 30] = 230
-        name = f"val/{number}.png"
-        Image.fromarray(pixels).save(root / name)
-        lines["class_labels"].append(f"{name},{number}")
-        lines["image_sizes"].append(f"{name},80,60")
-        lines["localization"].append(f"{name},{left},{top},{left + 30},{top + 20}")
-    folder = root / "metadata" / "val"
-    folder.mkdir(parents=True)
-    for name, rows in lines.items():
-        (folder / f"{name}.txt").write_text("\n".join(rows), encoding="utf-8")
-    return root
+    return write_squares(tmp_path / "data", 8)
 
 
 def test_a_table_and_its_files(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,12 +48,12 @@ def test_reference_mode_views_and_refinement(data: Path, tmp_path: Path) -> None
 
 
 def test_a_broken_photo_is_counted(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (data / "val" / "3.png").write_bytes(b"not a picture")
+    (data / "val" / "03.png").write_bytes(b"not a picture")
     assert run(["evaluate", str(data), "-o", str(tmp_path / "out"), *GRID]) == 1
     result = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     assert (result["n"], result["choosing"], result["broken"]) == (3, 4, 1)
-    assert "3.png" in capsys.readouterr().err
-    Image.new("RGB", (80, 60)).save(data / "val" / "3.png")  # mended: the next run takes it in
+    assert "03.png" in capsys.readouterr().err
+    Image.new("RGB", (80, 60)).save(data / "val" / "03.png")  # mended: the next run takes it in
 
 
 def test_other_settings_need_another_folder(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

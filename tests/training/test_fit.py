@@ -12,9 +12,8 @@ import dualcam
 from dualcam.checkpoint import fingerprint
 from dualcam.errors import CheckpointError, DataError, ModelError, TrainingDiverged
 from dualcam.model import DualBranch
-from dualcam.training.history import Epoch
-from dualcam.training.report import Reporter
 from dualcam.types import HeadKind
+from tests.killed import KillAfter, Killed
 from tests.models import CHANNELS, KINDS, PREPROCESSING, images, tiny
 from tests.observe import changed, snapshot
 from tests.photos_on_disk import write_folder
@@ -30,21 +29,6 @@ def branch_of(model: DualBranch) -> list[torch.Tensor]:
 
 def same(a: DualBranch, b: DualBranch) -> bool:
     return all(torch.equal(x, y) for x, y in zip(branch_of(a), branch_of(b), strict=True))
-
-
-class Killed(Exception):
-    pass
-
-
-class KillAfter(Reporter):
-    """Raises at the end of an epoch, as a kill would stop the process there."""
-
-    def __init__(self, epoch: int) -> None:
-        self.last = epoch
-
-    def epoch(self, row: Epoch, total: int) -> None:
-        if row.epoch > self.last:
-            raise Killed
 
 
 @pytest.mark.parametrize("kind", KINDS)

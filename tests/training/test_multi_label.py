@@ -164,7 +164,7 @@ def test_history_has_map_columns(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    from tests.training.test_fit import KillAfter, Killed
+    from tests.killed import KillAfter, Killed
 
     dataset = album(tmp_path / "data")
     options: dict[str, Any] = {

@@ -20,29 +20,13 @@ from dualcam.data.preprocessing import place
 from dualcam.datasets import open_dataset
 from dualcam.errors import ChoiceError, ModelError
 from dualcam.model import DualBranch
-from dualcam.training.history import Epoch
 from dualcam.training.processes import Processes
-from dualcam.training.report import Reporter
 from dualcam.types import HeadKind
+from tests.killed import KillAfter, Killed
 from tests.models import CHANNELS, KINDS, PREPROCESSING, Tiny, tiny
 from tests.observe import changed, snapshot
 
 PUBLISHED: dict[str, Any] = {"frozen_mode": "train", "cache": False, "val_share": 0, "lr": 0.2, "batch_size": 7}
-
-
-class Killed(Exception):
-    pass
-
-
-class KillAfter(Reporter):
-    """Raises after an epoch, as a kill would stop the process there."""
-
-    def __init__(self, epoch: int) -> None:
-        self.last = epoch
-
-    def epoch(self, row: Epoch, total: int) -> None:
-        if row.epoch > self.last:
-            raise Killed
 
 
 def wrapped(kind: HeadKind = "pooled-linear", dropout: float = 0.5) -> DualBranch:

@@ -125,6 +125,8 @@ class PackedAttention(Keeping, nn.MultiheadAttention):
         mixed = functional.scaled_dot_product_attention(*parts.permute(order))  # [B, heads, N, D / heads]
         mixed = mixed.permute((0, 2, 1, 3) if self.batch_first else (2, 0, 1, 3)).flatten(-2)
         out = self.out_proj
+        if not serves(mixed, out.weight, out.bias):  # whoever watches attention may have opened a graph at its output
+            return functional.linear(mixed, out.weight, out.bias)
         return _linear(mixed, self.blocked("out_proj.weight", out.weight, tokens.shape), out.bias)
 
     def _pack(self, weight: Tensor, shape: torch.Size) -> Tensor:

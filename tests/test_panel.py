@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 import dualcam
-from dualcam.compose import make_plan, make_sheets
+from dualcam import methods
+from dualcam.compose import make_plan, make_sheets, method_label
 from dualcam.data.prepared import prepare_tensor
 from dualcam.data.preprocessing import Placement
 from dualcam.data.stream import Loader
@@ -341,3 +342,10 @@ def test_maps_say_what_they_are_and_in_which_unit(options: Any, unit: str, title
     assert usual.title == "Softmax CAM"
     assert main.title.startswith(f"{title}, ")
     assert signed.unit is None
+
+
+def test_methods_have_their_papers_names() -> None:
+    usual = check_options(wrapped("pooled-linear"))
+    names = {name: method_label(replace(usual, method=each)) for name, each in methods.available().items()}
+    assert names["smooth-grad-cam++"] == "Smooth Grad-CAM++"
+    assert {"CAM", "Grad-CAM", "XGrad-CAM", "LayerCAM", "HiResCAM", "IS-CAM", "SS-CAM", "LeGrad"} <= set(names.values())

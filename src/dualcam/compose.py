@@ -19,7 +19,7 @@ from dualcam.types import Box
 
 UNITS = {"logit": "logits", "centered": "logits", "finer": "logits"}
 SIGNS = {"positive": "evidence for", "signed": "all evidence", "negative": "evidence against"}
-WORDS = {"xgrad": "XGrad", "hirescam": "HiResCAM"}
+WORDS = {"xgrad": "XGrad", "hirescam": "HiResCAM", "legrad": "LeGrad", "is": "IS", "ss": "SS"}
 MOST_ROWS = 10
 """Classes that a panel shows; all are in the results."""
 
@@ -158,7 +158,7 @@ def method_label(settings: Settings) -> str:
         WORDS.get(word, word.upper() if word.startswith("cam") else word.capitalize())
         for word in settings.method.name.split("-")
     )
-    return words.replace("Layer-CAM", "LayerCAM")
+    return words.replace("Layer-CAM", "LayerCAM").replace("Smooth-", "Smooth ")
 
 
 def _array(values: torch.Tensor) -> NDArray[np.float32]:

@@ -83,8 +83,8 @@ def annotate(
     ledger.claim(export.format, form.OUTPUTS)
     loader = Loader(model.preprocessing, settings.fit, settings.max_megapixels, view=1)  # no panel is drawn
     with ledger:
-        ledger.forget_errors(inputs.photos)
-        todo = [photo for photo in inputs.photos if not ledger.is_done(photo)]
+        ledger.forget_errors(map(ledger.name_of, inputs.photos))
+        todo = [photo for photo in inputs.photos if not ledger.is_done(ledger.name_of(photo))]
         task = progress.add_task("annotating", total=len(inputs.photos), completed=len(inputs.photos) - len(todo))
         broken = 0
         for batch in stream(todo, loader, batch_size=batch_size, workers=workers):

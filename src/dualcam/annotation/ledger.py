@@ -4,40 +4,44 @@ A line of ``annotations.jsonl`` is a finished photo, or why one could not be rea
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from dualcam.annotation import Annotation, ClassRegions, Region
 from dualcam.errors import CheckpointError
-from dualcam.files import write_json, write_whole
-from dualcam.journal import changes, decisive, encode_line, name_of, path_of, read_lines
+from dualcam.files import write_json
+from dualcam.journal import Journal
 
 VERSION = 1
 RUN, LINES, SUMMARY = "annotate.json", "annotations.jsonl", "summary.json"
-_KEYS = frozenset({"photo", "error", "width", "height", "classes"})
 
 
-class Ledger:
-    """The annotations in ``folder``; lines are added inside a ``with`` block.
+class Ledger(Journal):
+    """The annotations in ``folder``; ``run["outputs"]`` are the files that its formats wrote."""
 
-    ``run`` is what ``annotate.json`` says: "model" and "settings" have to agree with those of an earlier run, else
-    `CheckpointError`, unless ``overwrite``: then what earlier runs wrote is removed, and nothing else. Photos are told
-    apart by their paths; relative ones start at ``run["folder"]``, where the first run was started.
-    """
+    RUN, LINES = RUN, LINES
+    VERSION = ("annotations_version", VERSION)
+    KEYS = frozenset({"photo", "error", "width", "height", "classes"})
+    STAYS = ("folder", "versions", "outputs")
+    KIND = ("an annotation", "annotations")
 
-    def __init__(self, folder: Path, run: dict[str, Any], *, overwrite: bool = False) -> None:
-        self.folder = folder
-        self.run: dict[str, Any] = {"annotations_version": VERSION, "folder": str(Path.cwd()), "outputs": {}, **run}
-        self._stream: IO[bytes] | None = None
-        if folder.exists() and not folder.is_dir():
-            raise CheckpointError(f"{folder} is a file; expected a directory for the annotations")
-        if overwrite:
-            _clear(folder)
-        else:
-            self.run |= _continued(folder, self.run)
-        self._done = {self.path_of(line["photo"]) for line in self.lines() if line["error"] is None}
+    def __init__(self, folder: Path, run: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        super().__init__(folder, {"folder": str(Path.cwd()), "outputs": {}, **run}, overwrite=overwrite)
+
+    def clear(self) -> None:
+        """Remove the files that earlier runs' formats wrote."""
+        try:
+            outputs = json.loads((self.folder / RUN).read_text(encoding="utf-8"))["outputs"]
+            written = {self.folder / output for names in outputs.values() for output in names}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            written = set()
+        for path in written:
+            if path.is_dir():
+                keep_only(path, frozenset())
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
 
     def claim(self, name: str, outputs: Iterable[str]) -> None:
         """Note that ``outputs`` of the format ``name`` are this folder's own.
@@ -54,35 +58,10 @@ class Ledger:
         known[name] = [*outputs, SUMMARY]
         write_json(self.folder / RUN, self.run)
 
-    def __enter__(self) -> "Ledger":
-        self._rewrite(frozenset())
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        assert self._stream is not None
-        self._stream.close()
-
-    def name_of(self, photo: str) -> str:
-        """Return how ``photo`` is called here: as the user did, or by its whole path from another folder."""
-        return name_of(photo, self.run["folder"])
-
-    def path_of(self, name: str) -> str:
-        """Return the absolute path of the photo called ``name``."""
-        return path_of(name, self.run["folder"])
-
-    def is_done(self, photo: str) -> bool:
-        """Whether ``photo`` is annotated."""
-        return self.path_of(self.name_of(photo)) in self._done
-
-    def forget_errors(self, photos: Iterable[str]) -> None:
-        """Take out the errors about ``photos``, which are tried again."""
-        self._rewrite({self.path_of(self.name_of(photo)) for photo in photos})
-
     def add(
         self, photo: str, size: tuple[int, int] | None, found: Iterable[ClassRegions] = (), error: str | None = None
     ) -> None:
         """Add a line: what was found in ``photo`` of ``size`` (width, height), or the error about it."""
-        assert self._stream is not None, "lines are added inside the with block"
         width, height = size or (None, None)
         classes = [
             {
@@ -93,13 +72,9 @@ class Ledger:
             }
             for item in found
         ]
-        line = {"photo": self.name_of(photo), "error": error, "width": width, "height": height, "classes": classes}
-        self._stream.write(encode_line(line))
-        self._stream.flush()
-
-    def lines(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines, without a torn last one; raises `CheckpointError` for a whole line that is none of ours."""
-        yield from read_lines(self.folder / LINES, _KEYS, "an annotation")
+        self.append(
+            {"photo": self.name_of(photo), "error": error, "width": width, "height": height, "classes": classes}
+        )
 
     def annotations(self) -> Iterator[Annotation]:
         """Yield the photos that are annotated, in the order of the lines."""
@@ -115,56 +90,6 @@ class Ledger:
                     for item in line["classes"]
                 )
                 yield Annotation(line["photo"], self.path_of(line["photo"]), line["width"], line["height"], classes)
-
-    def _rewrite(self, again: Iterable[str]) -> None:
-        """Write the lines anew, whole or not at all, without errors about the paths ``again`` and a torn last line."""
-        if self._stream is not None:
-            self._stream.close()
-        dropped = frozenset(again)
-        with write_whole(self.folder / LINES) as temporary, temporary.open("wb") as stream:
-            for line in self.lines():
-                if line["error"] is None or self.path_of(line["photo"]) not in dropped:
-                    stream.write(encode_line(line))
-        self._stream = (self.folder / LINES).open("ab")
-
-
-def _continued(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
-    """Return what stays as an earlier run in ``folder`` said; raises `CheckpointError` where they do not agree."""
-    path = folder / RUN
-    if not path.exists():
-        if (folder / LINES).exists():
-            raise CheckpointError(f"{folder} has {LINES} but no {RUN}; take another folder, or start over: --overwrite")
-        return {}
-    try:
-        earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        before = decisive(earlier, "annotations_version")
-        now = decisive(json.loads(json.dumps(run)), "annotations_version")
-        stays = {"folder": earlier["folder"], "versions": earlier["versions"], "outputs": dict(earlier["outputs"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error!r}); start over: --overwrite") from error
-    changed = changes(before, now)
-    if changed:
-        raise CheckpointError(
-            f"{folder} holds annotations of other settings: {changed}; take another folder, or --overwrite them"
-        )
-    return stays
-
-
-def _clear(folder: Path) -> None:
-    """Remove what earlier runs have written in ``folder``, and nothing else."""
-    try:
-        outputs = json.loads((folder / RUN).read_text(encoding="utf-8"))["outputs"]
-        written = {folder / output for names in outputs.values() for output in names}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        written = set()
-    for path in written:
-        if path.is_dir():
-            keep_only(path, frozenset())
-            path.rmdir()
-        else:
-            path.unlink(missing_ok=True)
-    (folder / LINES).unlink(missing_ok=True)
-    (folder / RUN).unlink(missing_ok=True)
 
 
 def keep_only(folder: Path, names: Iterable[str]) -> None:

@@ -17,6 +17,14 @@ def write_photo(path: Path, label: int, seed: int = 0) -> None:
     Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
+def write_noise(path: Path, seed: int = 0, size: tuple[int, int] = (48, 64)) -> Path:
+    """Write soft noise of ``size`` (width, height)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small = Image.fromarray(np.random.default_rng(seed).integers(0, 255, (6, 8, 3), np.uint8))
+    small.resize(size, Image.Resampling.BICUBIC).save(path)
+    return path
+
+
 def write_folder(root: Path, counts: dict[str, int]) -> None:
     """Write an image folder with so many photos of each class."""
     for label, (name, count) in enumerate(sorted(counts.items())):

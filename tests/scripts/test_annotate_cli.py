@@ -4,17 +4,12 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import dualcam
 from dualcam import DualBranch
@@ -22,6 +17,8 @@ from dualcam.annotation.ledger import Ledger
 from dualcam.cli import annotate as command
 from dualcam.cli.main import run
 from tests.conftest import ROOT
+from tests.photos_on_disk import write_noise
+from tests.programs import kill_after_lines, loads_for_help, program, read_lines
 
 MODEL = "builtin:efficientnet-lite0"
 Run = Callable[..., int]
@@ -39,18 +36,11 @@ def annotate(model: DualBranch, monkeypatch: pytest.MonkeyPatch) -> Run:
     return lambda *arguments: run(["annotate", *map(str, arguments)])
 
 
-def noise(path: Path, seed: int = 0, size: tuple[int, int] = (48, 64)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    small = Image.fromarray(np.random.default_rng(seed).integers(0, 255, (6, 8, 3), np.uint8))
-    small.resize(size, Image.Resampling.BICUBIC).save(path)
-    return path
-
-
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
     folder = tmp_path / "my photos"
     for seed, name in enumerate(("one.jpg", "two ü.png", "three.jpg")):
-        noise(folder / name, seed)
+        write_noise(folder / name, seed)
     return folder
 
 
@@ -60,14 +50,14 @@ def labelled(tmp_path: Path) -> Path:
     root = tmp_path / "data"
     rows = ["path,name,x0,y0,x1,y1"]
     for seed, name in enumerate(("tabby/a.jpg", "tabby/b.jpg", "goldfish/a.jpg")):
-        noise(root / name, seed)
+        write_noise(root / name, seed)
         rows.append(f"{name},{name.split('/')[0]},0,0,48,{64 - 20 * seed}")
     (root / "boxes.csv").write_text("\n".join(rows))
     return root
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "annotations.jsonl").read_text(encoding="utf-8").splitlines()]
+    return read_lines(out / "annotations.jsonl")
 
 
 def coco(out: Path) -> Any:
@@ -110,7 +100,7 @@ def test_labels_and_true_boxes(
 def test_folders_that_are_no_classes(
     annotate: Run, album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    noise(album / "holidays" / "four.jpg", 4)
+    write_noise(album / "holidays" / "four.jpg", 4)
     assert annotate(album, "-o", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert "--fit-head linear" in error and "--classes top1" in error and "by a glob" in error
@@ -141,7 +131,7 @@ def test_broken_photos_are_reported_and_tried_again(
     said = capsys.readouterr()
     assert "3 of 5 photos annotated" in said.out and "skipped: " in said.err and "empty.jpg" in said.err
     assert len(list((out / "Annotations").iterdir())) == 3
-    noise(album / "empty.jpg", 9)
+    write_noise(album / "empty.jpg", 9)
     assert annotate(album, "-o", out, "--format", "voc") == 1
     assert [item["error"] is None for item in lines(out)] == [True, True, True, True, False]
     assert len(list((out / "Annotations").iterdir())) == 4
@@ -249,38 +239,20 @@ def test_a_full_disk_leaves_no_half_file(
     assert not list(out.glob(".*"))
 
 
-def program(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "dualcam", *map(str, arguments)]
-
-
 @pytest.mark.slow
-def test_help_loads_no_torch() -> None:
-    code = (
-        "import sys; from dualcam.cli.main import run; run(['annotate', '--help']); "
-        "sys.exit(bool({'torch', 'numpy', 'cv2'} & sys.modules.keys()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "--min-score" in done.stdout
+def test_help_loads_nothing_heavy() -> None:
+    said, loaded = loads_for_help("annotate", {"torch", "numpy", "cv2"})
+    assert "--min-score" in said
+    assert not loaded
 
 
 @pytest.mark.slow
 def test_a_killed_run_continues(tmp_path: Path) -> None:
     for seed in range(60):
-        noise(tmp_path / "photos" / f"{seed:02}.png", seed, (300, 200))
+        write_noise(tmp_path / "photos" / f"{seed:02}.png", seed, (300, 200))
     out = tmp_path / "out"
     arguments = program("annotate", tmp_path / "photos", "-o", out, "--model", MODEL, "--batch-size", "2")
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    limit = time.monotonic() + 120
-    while time.monotonic() < limit and process.poll() is None:
-        file = out / "annotations.jsonl"
-        if file.exists() and len(file.read_bytes().splitlines()) >= 5:
-            break
-        time.sleep(0.01)
-    assert process.poll() is None, "the run ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    before = (out / "annotations.jsonl").read_bytes()
+    before = kill_after_lines(arguments, out / "annotations.jsonl", 5)
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "60 of 60 photos annotated" in done.stdout

@@ -1,15 +1,11 @@
 """`dualcam explain`: real runs."""
 
 import json
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -18,6 +14,8 @@ from dualcam import DualBranch, explain_photos
 from dualcam.cli import explain as command
 from dualcam.cli.main import run
 from dualcam.results import ClassRecord, PhotoRecord
+from tests.photos_on_disk import write_noise
+from tests.programs import kill_after_lines, loads_for_help, program, read_lines
 
 MODEL = "builtin:efficientnet-lite0"
 Run = Callable[..., int]
@@ -35,24 +33,16 @@ def explain(model: DualBranch, monkeypatch: pytest.MonkeyPatch) -> Run:
     return lambda *arguments: run(["explain", *map(str, arguments)])
 
 
-def noise(path: Path, seed: int = 0, size: tuple[int, int] = (48, 64)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    small = Image.fromarray(rng.integers(0, 255, (6, 8, 3), np.uint8))
-    small.resize(size, Image.Resampling.BICUBIC).save(path)
-    return path
-
-
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
     folder = tmp_path / "my photos"
     for seed, name in enumerate(("one.jpg", "two ü.png", "three/one.jpg")):
-        noise(folder / name, seed)
+        write_noise(folder / name, seed)
     return folder
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+    return read_lines(out / "results.jsonl")
 
 
 def panels(out: Path) -> dict[str, bytes]:
@@ -114,7 +104,7 @@ def test_lines_say_what_the_library_says(explain: Run, model: DualBranch, album:
 def test_boxes_come_back_to_the_upright_photo(explain: Run, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    with Image.open(noise(tmp_path / "a.png", size=(90, 40))) as image:
+    with Image.open(write_noise(tmp_path / "a.png", size=(90, 40))) as image:
         image.save(tmp_path / "turned.png", exif=exif)
     assert explain(tmp_path / "turned.png", "-o", tmp_path / "out") == 0
     item = lines(tmp_path / "out")[0]
@@ -144,7 +134,7 @@ def test_broken_photos_are_reported_and_skipped(
         assert (item["panel"], item["classes"]) == (None, [])
     assert (broken["empty.jpg"]["width"], broken["empty.jpg"]["height"]) == (None, None)
     assert (broken["large.png"]["width"], broken["large.png"]["height"]) == (400, 300)
-    noise(album / "empty.jpg", 9)
+    write_noise(album / "empty.jpg", 9)
     assert explain(*arguments) == 1
     assert sum(item["error"] is None for item in lines(out)) == 4
     assert len(lines(out)) == 7
@@ -308,39 +298,22 @@ def test_the_model_is_not_changed(explain: Run, model: DualBranch, album: Path, 
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def dualcam_program(*arguments: object) -> list[str]:
-    return [sys.executable, "-c", "from dualcam.cli.main import main; main()", *map(str, arguments)]
-
-
 @pytest.mark.slow
 def test_help_loads_nothing_heavy() -> None:
-    code = (
-        "import sys; from dualcam.cli.main import run; run(['explain', '--help']);"
-        "sys.exit(' '.join({'torch', 'torchvision', 'timm', 'cv2', 'matplotlib'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "--shared-scale" in done.stdout
-    assert done.stderr.strip() == ""
+    said, loaded = loads_for_help("explain", {"torch", "torchvision", "timm", "cv2", "matplotlib"})
+    assert "--shared-scale" in said
+    assert not loaded
 
 
 @pytest.mark.slow
 def test_a_killed_run_continues(tmp_path: Path) -> None:
     for seed in range(60):
-        noise(tmp_path / "photos" / f"{seed:02}.png", seed, (300, 200))
+        write_noise(tmp_path / "photos" / f"{seed:02}.png", seed, (300, 200))
     out = tmp_path / "out"
-    arguments = dualcam_program(
+    arguments = program(
         "explain", tmp_path / "photos", "-o", out, "--model", MODEL, "--classes", "top1", "--batch-size", "2"
     )
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    limit = time.monotonic() + 120
-    while time.monotonic() < limit and process.poll() is None:
-        if (out / "results.jsonl").exists() and len((out / "results.jsonl").read_bytes().splitlines()) >= 5:
-            break
-        time.sleep(0.01)
-    assert process.poll() is None, "the run ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    before = (out / "results.jsonl").read_bytes()
+    before = kill_after_lines(arguments, out / "results.jsonl", 5)
     with (out / "results.jsonl").open("ab") as stream:
         stream.write(before[:40])
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)

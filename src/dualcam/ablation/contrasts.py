@@ -24,6 +24,8 @@ class Combination(NamedTuple):
 INGREDIENTS = ("head", "start", "solver", "balance", "clamp", "normalization", "method")
 """In the order of the tables; other settings of the recipe come after them."""
 
+FROM_PLAIN, FROM_DUAL, ON_AVERAGE = "from the plain map", "from the dual branch", "on average"
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -36,15 +38,18 @@ class Contrast:
     pairs: tuple[tuple[Combination, Combination], ...]
 
 
-def plain_and_dual(combinations: Sequence[Combination]) -> tuple[Combination | None, Combination | None]:
-    """Return the plain map and the paper's, of the first method; None where the study left one out.
+def the_step(method: str) -> tuple[Combination, Combination]:
+    """Return the plain map and the paper's.
 
     Plain is the softmax logit's signed map under min-max; the paper's is the sigmoid branch's positive evidence,
     divided by its maximum.
     """
-    method = combinations[0].method
-    plain = Combination("softmax", method, "signed", "minmax")
-    dual = Combination("sigmoid", method, "positive", "max")
+    return Combination("softmax", method, "signed", "minmax"), Combination("sigmoid", method, "positive", "max")
+
+
+def plain_and_dual(combinations: Sequence[Combination]) -> tuple[Combination | None, Combination | None]:
+    """Return both ends of `the_step` for the first method; None where the study left one out."""
+    plain, dual = the_step(combinations[0].method)
     return (plain if plain in combinations else None), (dual if dual in combinations else None)
 
 
@@ -56,11 +61,11 @@ def make_contrasts(combinations: Sequence[Combination]) -> list[Contrast]:
     plain, dual = plain_and_dual(combinations)
     found: list[Contrast] = []
     if plain is not None:
-        found += _from(plain, combinations, "from the plain map")
+        found += _from(plain, combinations, FROM_PLAIN)
     if plain is not None and dual is not None:
-        found.append(Contrast("from the plain map", "all", str(plain), str(dual), ((plain, dual),)))
+        found.append(Contrast(FROM_PLAIN, "all", str(plain), str(dual), ((plain, dual),)))
     if dual is not None:
-        found += _from(dual, combinations, "from the dual branch")
+        found += _from(dual, combinations, FROM_DUAL)
         found += _average(dual, combinations)
     return found
 
@@ -76,7 +81,7 @@ def _average(base: Combination, combinations: Sequence[Combination]) -> list[Con
         change = _change(before, after)
         if change is not None and getattr(base, change[0]) == change[2]:
             pairs.setdefault(change, []).append((before, after))
-    return _sorted(Contrast("on average", *change[1:], tuple(both)) for change, both in pairs.items())
+    return _sorted(Contrast(ON_AVERAGE, *change[1:], tuple(both)) for change, both in pairs.items())
 
 
 def _change(before: Combination, after: Combination) -> tuple[str, str, str, str] | None:

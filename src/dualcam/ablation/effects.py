@@ -8,7 +8,7 @@ Thresholds are chosen beforehand, per seed, and stay as they are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -49,6 +49,10 @@ class Estimate:
     def differs(self) -> bool:
         """Whether zero lies outside of the interval."""
         return self.low > 0 or self.high < 0
+
+    def reversed(self) -> "Estimate":
+        """Return the same difference, taken the other way round."""
+        return replace(self, mean=-self.mean, low=-self.high, high=-self.low)
 
 
 def sample_means(

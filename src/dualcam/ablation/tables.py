@@ -12,26 +12,45 @@ from rich.table import Table
 from dualcam.ablation.contrasts import Combination
 from dualcam.ablation.effects import Estimate
 from dualcam.ablation.figures import Effect, Result
+from dualcam.ablation.forest import draw_forest, write_forest
 from dualcam.ablation.heads import HEADS
 from dualcam.files import write_json, write_whole
 
 WIDE = frozenset({"MaxBoxAcc", "Top-5 Loc", "best IoU", "pointing"})
 """Figures that stand in the CSV and JSON files only."""
 NUMBERS = ("mean", "low", "high", "spread")
+PICTURE = "ablation.png"
 
 
 def write_study(folder: Path, result: Result, about: dict[str, Any]) -> list[Path]:
-    """Write ablation.json, ablation.md, effects.csv and values.csv, each whole or not at all; return their paths."""
+    """Write the tables, each file whole or not at all; return their paths, that of ablation.json first.
+
+    It is written last: where it is, all are. Where there is something to draw, ablation.png is.
+    """
+    figure = draw_forest(result, heading(result, Path(about.get("data", "")).name))
+    if figure is None:
+        (folder / PICTURE).unlink(missing_ok=True)
+    else:
+        write_forest(folder / PICTURE, figure)
     files = {
-        "ablation.md": as_markdown(result, about),
+        "ablation.md": as_markdown(result, about, picture=figure is not None),
         "effects.csv": effects_csv(result),
         "values.csv": values_csv(result),
     }
-    write_json(folder / "ablation.json", as_json(result, about))
     for name, text in files.items():
         with write_whole(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    return [folder / "ablation.json", *(folder / name for name in files)]
+    write_json(folder / "ablation.json", as_json(result, about))
+    drawn = [] if figure is None else [PICTURE]
+    return [folder / name for name in ("ablation.json", *drawn, *files)]
+
+
+def heading(result: Result, name: str) -> str:
+    """Return what stands above the picture of a study of the data ``name``."""
+    return (
+        f"{name}: what each change brings, in percent points; right is better; "
+        f"n = {result.photos} photos x {result.seeds} seeds"
+    )
 
 
 def shown(result: Result) -> list[str]:
@@ -114,8 +133,8 @@ def notes(result: Result) -> str:
     )
 
 
-def as_markdown(result: Result, about: dict[str, Any]) -> str:
-    """Return both tables with command, heads and notes."""
+def as_markdown(result: Result, about: dict[str, Any], *, picture: bool = False) -> str:
+    """Return both tables with command, heads and notes, below the picture if there is one."""
     metrics = shown(result)
     effects, section = [["changed", *titled(result)], ["---"] + ["---:"] * len(metrics)], None
     for effect in result.effects:
@@ -128,8 +147,9 @@ def as_markdown(result: Result, about: dict[str, Any]) -> str:
     for item, found in result.values.items():
         values.append([*item, *(f"{f.mean:.1f} [{f.low:.1f}, {f.high:.1f}]" for f in map(found.get, metrics) if f)])
     values += _trivial(result)
+    image = f"![What each change brings, with intervals]({PICTURE})\n\n" if picture else ""
     return (
-        f"`{about.get('command', '')}`\n\n{about.get('selection', '')}.\n\n### What each ingredient brings\n\n"
+        f"`{about.get('command', '')}`\n\n{about.get('selection', '')}.\n\n{image}### What each ingredient brings\n\n"
         f"{_lines(effects)}\n\n{notes(result)}\n\n### The heads\n\n{_lines(_heads(result))}\n\n"
         f"### Every combination\n\n{_lines(values)}\n"
     )

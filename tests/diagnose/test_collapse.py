@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 import dualcam
 from dualcam import methods
 from dualcam.description import default_method
-from dualcam.diagnose.collapse import measure_collapse, smallest_shift, smallest_shift_of_cells
+from dualcam.diagnose import collapse
+from dualcam.diagnose.collapse import highest_after, measure_collapse, smallest_shift, smallest_shift_of_cells
 from dualcam.diagnose.last_layer import exact, find_last_layer
 from dualcam.diagnose.maps import draw_maps
 from dualcam.types import HeadKind
@@ -25,17 +26,22 @@ def normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@given(seeds, st.floats(0.01, 0.999))
-def test_any_smaller_shift_leaves_something_positive_on_some_photo(seed: int, factor: float) -> None:
-    row = normal(6, seed=seed)
+@given(seeds, st.floats(0, 0.999), st.floats(0, 1))
+def test_any_smaller_shift_leaves_a_photo_whose_map_is_positive(seed: int, size: float, turn: float) -> None:
+    """Where row + d <= 0, |d_i| >= max(row_i, 0); so below that norm, whatever the direction, some weight is positive.
+
+    On a photo where that channel alone is active, the map is.
+    """
+    row, photos = normal(6, seed=seed), normal(6, 40, seed=seed + 1).clamp(min=0)
     shift = smallest_shift(row)
-    assert not (row + shift > 0).any()
-    # A shift of smaller norm differs from it somewhere above zero: there is a channel whose weight stays positive, and
-    # a photo on which that channel alone is active.
-    other = normal(6, seed=seed + 1)
-    candidates = [factor * shift, factor * shift.norm() * other / other.norm()]
-    if shift.norm() > 1e-9:
-        assert all((row + each > 0).any() for each in candidates)
+    assert ((row + shift) @ photos).max() <= 0
+    assume(float(shift.norm()) > 1e-6)
+    other = normal(6, seed=seed + 2)
+    direction = (1 - turn) * shift / shift.norm() + turn * other / other.norm()
+    left = row + size * shift.norm() * direction / direction.norm()
+    photo = torch.zeros(6, 1, dtype=torch.float64)
+    photo[left.argmax()] = 1
+    assert (left @ photo).item() > 0
 
 
 @given(seeds)
@@ -61,6 +67,31 @@ def test_the_smallest_shift_of_one_photo_is_the_quadratic_program_s(seed: int) -
     np.testing.assert_allclose(shift.numpy(), oracle.x, atol=1e-4)
 
 
+@given(seeds, st.integers(2, 9))
+def test_cells_that_repeat_ask_for_no_more(seed: int, copies: int) -> None:
+    """Equal cells and empty ones, as flat photos have them, leave the quadratic program without full rank."""
+    row, cells = normal(5, seed=seed), normal(5, 4, seed=seed + 1).clamp(min=0)
+    repeated = torch.cat((cells.repeat(1, copies), torch.zeros(5, 2, dtype=torch.float64)), 1)
+    shift = smallest_shift_of_cells(row, repeated)
+    assert ((row + shift) @ repeated).max() < 1e-8
+    torch.testing.assert_close(shift, smallest_shift_of_cells(row, cells), atol=1e-7, rtol=0)
+
+
+def test_what_a_shift_leaves_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of what empties one photo's cells leaves half of the map's peak."""
+    model = wrapped("pooled-linear")
+    forwards, whole = kept(model, images(4))
+    layer = find_last_layer(exact(model.softmax_head), whole)
+    assert layer is not None
+    index, method = whole.logits.argmax(1), methods.get("cam")
+    plain = draw_maps(forwards, index, method, layer, NO_SHIFT).plain
+    monkeypatch.setattr(collapse, "smallest_shift_of_cells", lambda row, cells: -row / 2)
+    found = measure_collapse(layer, layer.inputs(whole), forwards, index, method, plain)
+    peaks = plain.signed.max((1, 2)) / np.abs(plain.signed).max((1, 2))
+    assert found.map_left == pytest.approx(max(0.0, float(peaks.max()) / 2))
+    assert found.map_left > 0.1
+
+
 def test_a_map_without_positive_cells_needs_no_shift() -> None:
     cells = torch.rand(4, 6, dtype=torch.float64)
     assert smallest_shift_of_cells(-torch.ones(4, dtype=torch.float64), cells).norm() == 0
@@ -78,7 +109,9 @@ def test_it_is_run_and_nothing_is_left(kind: HeadKind, activation: type[torch.nn
     maps = draw_maps(forwards, index, method, layer, NO_SHIFT)
     found = measure_collapse(layer, layer.inputs(whole), forwards, index, method, maps.plain)
     assert maps.plain.positive.max() > 1e-5
-    assert found.map_left < 1e-12
+    assert found.map_left < 1e-9
+    shifts = -(layer.weight.clamp(min=0) if found.law == "positive weights" else layer.weight)
+    assert highest_after(layer, forwards, index, method, shifts[index]).max() < 1e-12
     assert found.probability_change < 1e-12
     closed = head.is_linear and model.anatomy.nonnegative
     assert found.law == ("positive weights" if closed else "whole row")

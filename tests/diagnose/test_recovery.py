@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from dualcam.diagnose.last_layer import LastLayer
@@ -32,9 +34,24 @@ def problem(rows: int, channels: int, seed: int = 0) -> tuple[LastLayer, Tensor,
     return LastLayer(Head.pooled_linear(nn.Linear(channels, CLASSES).double()), weight, bias), inputs, labels
 
 
+def separable(inputs: Tensor, positive: Tensor) -> bool:
+    """Whether some w, b have w z + b >= 1 where ``positive`` and <= -1 elsewhere: a linear program."""
+    sides = (2.0 * positive.double() - 1)[:, None] * torch.cat((inputs, torch.ones(len(inputs), 1)), 1)
+    found = linprog(np.zeros(sides.shape[1]), -sides.numpy(), -np.ones(len(sides)), bounds=(None, None))
+    assert found.status in (0, 2), found.message  # solved, or infeasible
+    return bool(found.status == 0)
+
+
+def test_the_check_of_separability_can_tell() -> None:
+    inputs = torch.randn(30, 2, dtype=torch.float64)
+    assert separable(inputs, inputs[:, 0] > 0.1)
+    assert not separable(inputs, (inputs[:, 0] > 0) ^ (inputs[:, 1] > 0))
+
+
 def test_the_optimum_without_weight_decay_forgets_every_start() -> None:
     layer, inputs, labels = problem(240, 12)
     assert len(inputs) > 5 * (inputs.shape[1] + 1)
+    assert not any(separable(inputs, labels == chosen) for chosen in range(CLASSES))
     found = measure_recovery(layer, layer, inputs, inputs, labels, settings=TrainingSettings(weight_decay=0.0), draws=1)
     assert found is not None
     assert found.converged

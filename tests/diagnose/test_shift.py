@@ -126,6 +126,24 @@ def test_energy_shares() -> None:
     np.testing.assert_allclose(energy_share(part, rest), [9 / 25, 0])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_over_all_classes_the_energies_of_both_parts_add_up_to_the_maps(kind: HeadKind) -> None:
+    """The mean row's part is orthogonal to the centered one's: what makes its share one of a whole."""
+    model = wrapped(kind)
+    forwards, _ = kept(model, images())
+    method = methods.get(default_method(model.softmax_head))
+    none = torch.zeros(0, 0, dtype=torch.float64)
+    whole = parts = arbitrary = np.zeros(2)
+    for chosen in range(model.classes):
+        maps = draw_maps(forwards, torch.full((2,), chosen), method, None, none)
+        plain, centered = maps.plain.signed, maps.by_score["centered"].signed
+        whole = whole + np.square(plain).sum((1, 2))
+        arbitrary = arbitrary + np.square(plain - centered).sum((1, 2))
+        parts = parts + np.square(plain - centered).sum((1, 2)) + np.square(centered).sum((1, 2))
+    np.testing.assert_allclose(parts, whole, rtol=1e-9)
+    assert (arbitrary > 1e-6 * whole).all()
+
+
 def test_negative_share_weighs_evidence_for_and_against() -> None:
     maps = Maps(signed=np.array([[[1.0, -1.0]], [[0.0, 0.0]]]), positive=np.array([[[2.0, 1.0]], [[0.0, 0.0]]]))
     np.testing.assert_allclose(negative_share(maps), [3 / 6, 0])

@@ -2,18 +2,14 @@
 
 import shlex
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from dualcam.cli.options import ModelOptions, open_model
 from dualcam.diagnose.settings import DiagnoseSettings
-
-if TYPE_CHECKING:
-    from dualcam.diagnose.inputs import Inputs
-    from dualcam.model import DualBranch
 
 ABOVE = 3
 """The exit code of --fail-above."""
@@ -75,9 +71,9 @@ def diagnose(
             wrapped, inputs, settings, progress, max_megapixels=photos.max_megapixels, workers=photos.workers
         )
     broken = findings.observed.broken
-    about = describe_run(wrapped, options.model, inputs, settings, broken)
+    command = shlex.join(["dualcam", *sys.argv[1:]])
     try:
-        files = write_report(out, wrapped, findings, settings, about)
+        files = write_report(out, wrapped, findings, inputs, name=options.model, command=command)
     except OSError as error:
         raise DataError(f"the report can not be written: {error}; choose another folder (-o)") from error
     for photo, error_text in list(broken.items())[:10]:
@@ -107,32 +103,6 @@ def split_model(options: ModelOptions, what: tuple[str, ...]) -> tuple[ModelOpti
     named = bool(colon) and prefix in prefixes() and not first.exists()
     run = first.is_dir() and ((first / MANIFEST).is_file() or (first / "state" / "state.json").is_file())
     return (replace(options, model=what[0]), what[1:]) if named or run else (options, what)
-
-
-def describe_run(
-    model: "DualBranch", name: str | None, inputs: "Inputs", settings: DiagnoseSettings, broken: dict[str, str]
-) -> dict[str, Any]:
-    """Return what the files say about the run."""
-    from dualcam.checkpoint import fingerprint, versions
-
-    record = model.training_record or {}
-    return {
-        "command": shlex.join(["dualcam", *sys.argv[1:]]),
-        "model": {
-            "name": name or model.source,
-            "source": model.source,
-            "head": model.softmax_head.kind,
-            "layer": model.anatomy.layer,
-            "nonnegative": model.anatomy.nonnegative,
-            "fingerprint": fingerprint(model),
-            "training": record.get("summary"),
-        },
-        "settings": asdict(settings),
-        "labels": inputs.told,
-        "found": inputs.found,
-        "broken": broken,
-        "versions": versions(),
-    }
 
 
 COMMAND = diagnose

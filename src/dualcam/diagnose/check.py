@@ -1,6 +1,7 @@
 """Which classifiers and methods can be diagnosed."""
 
 from dualcam.description import check_applicable
+from dualcam.diagnose.last_layer import LastLayer
 from dualcam.errors import MethodNotApplicable
 from dualcam.methods import Method
 from dualcam.model import DualBranch
@@ -26,4 +27,13 @@ def check_diagnosable(model: DualBranch, method: Method) -> None:
         raise MethodNotApplicable(
             f"diagnose adds a shift to the gradients that maps are made of, and method {method.name!r} "
             f"{'runs the model anew' if method.needs else 'reads none'}; use a gradient method, such as grad-cam"
+        )
+
+
+def check_rows(layer: LastLayer | None) -> None:
+    """Raise `MethodNotApplicable` where all class rows are zero: no map shows anything, and no shift has a size."""
+    if layer is not None and not layer.weight.any():
+        raise MethodNotApplicable(
+            "diagnose compares shifts with the class rows, and all rows of this head are zero, as some heads start "
+            "out: every map is zero, and no part of it arbitrary; train the head first, or load its weights (--weights)"
         )

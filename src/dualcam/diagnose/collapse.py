@@ -32,11 +32,12 @@ class Collapse:
     """Norms of the smallest shifts as shares of the class row's own norm, and whether they do what they should.
 
     ``any_photo`` empties the map of every photo: over all C classes, then over the predicted classes. ``channels``: of
-    the photo's active channels only; ``cells``: that leaves no cell of the photo's signed map above zero; both None
-    where the law is "whole row". ``map_left``: the highest value of any positive map after the collapse, over that
-    before; ``probability_change``: the largest change of any probability. ``negative`` is the share of the predicted
-    class's evidence that speaks against it, ``mostly_negative`` the share of photos where that is above a half,
-    ``classes_mostly_negative`` the share of the predicted classes (means over their photos).
+    the photo's active channels only, None where the law is "whole row"; ``cells``: that leaves no cell of the photo's
+    signed map above zero, None where the head is not linear. ``map_left``: the highest value that any of these
+    shifts leaves of a map, over the map's largest magnitude before; ``probability_change``: the largest change of any
+    probability. ``negative`` is the share of the predicted class's evidence that speaks against it, ``mostly_negative``
+    the share of photos where that is above a half, ``classes_mostly_negative`` the share of the predicted classes
+    (means over their photos).
     """
 
     law: Law
@@ -51,6 +52,15 @@ class Collapse:
     negative: Interval
     mostly_negative: Interval
     classes_mostly_negative: Interval
+
+
+@dataclass(frozen=True)
+class OfOnePhoto:
+    """Shifts that empty one photo's map, as shares of the row's norm, and what they leave of it (see `Collapse`)."""
+
+    channels: float
+    cells: float
+    left: float
 
 
 def smallest_shift(row: Tensor) -> Tensor:
@@ -103,8 +113,12 @@ def measure_collapse(
     norms = layer.weight.norm(dim=1).clamp(min=1e-300)
     shifts = -(layer.weight.clamp(min=0) if law == "positive weights" else layer.weight)
     after = highest_after(layer, forwards, index, method, shifts[index])
-    before = np.maximum(plain.positive.max((1, 2)), 1e-300)
-    channels, cells = _shares_of_one_photo(layer, forwards, index) if layer.head.is_linear else ([], [])
+    before = np.maximum(np.abs(plain.signed).max((1, 2)), 1e-300)
+    own: list[OfOnePhoto] = []
+    if layer.head.is_linear:
+        photos = zip(forwards.kept, index.tolist(), strict=True)
+        own = [_shifts_of_one_photo(layer, kept, chosen, nonnegative=nonnegative) for kept, chosen in photos]
+    channels, cells = [each.channels for each in own if nonnegative], [each.cells for each in own]
     shares = shifts.norm(dim=1) / norms
     against = negative_share(plain)
     by_class = [against[index.numpy() == chosen].mean() for chosen in np.unique(index.numpy())]
@@ -114,9 +128,9 @@ def measure_collapse(
         classes_least=float(shares.min()),
         classes=len(shares),
         any_photo=mean_interval(shares[index]),
-        channels=mean_interval(channels) if nonnegative and channels else None,
+        channels=mean_interval(channels) if channels else None,
         cells=mean_interval(cells) if cells else None,
-        map_left=max(0.0, float((after / before).max())),
+        map_left=max(0.0, float((after / before).max()), *(each.left for each in own)),
         probability_change=max(
             probability_change(layer, inputs[[photo]], shifts[chosen]) for photo, chosen in enumerate(index.tolist())
         ),
@@ -126,15 +140,15 @@ def measure_collapse(
     )
 
 
-def _shares_of_one_photo(layer: LastLayer, forwards: Forwards, index: Tensor) -> tuple[list[float], list[float]]:
-    """Return what empties each photo's map, as shares of the row's norm: in its active channels, and in its cells."""
-    channels, cells = [], []
-    for activations, chosen in zip(forwards.kept, index.tolist(), strict=True):
-        flat, row = activations.double().flatten(1), layer.weight[chosen]
-        norm = row.norm().clamp(min=1e-300)
-        cells.append(float(smallest_shift_of_cells(row, flat).norm() / norm))
-        channels.append(float((smallest_shift(row) * (flat.amax(1) > 0)).norm() / norm))
-    return channels, cells
+def _shifts_of_one_photo(layer: LastLayer, activations: Tensor, chosen: int, *, nonnegative: bool) -> OfOnePhoto:
+    """Return what empties the map of ``activations`` [D, h, w], and run it."""
+    flat, row = activations.double().flatten(1), layer.weight[chosen]
+    active, cells = smallest_shift(row) * (flat.amax(1) > 0), smallest_shift_of_cells(row, flat)
+    left = ((row + cells) @ flat).max()
+    if nonnegative:
+        left = torch.maximum(left, ((row + active).clamp(min=0) @ flat).max())
+    norm, before = row.norm().clamp(min=1e-300), (row @ flat).abs().max().clamp(min=1e-300)
+    return OfOnePhoto(float(active.norm() / norm), float(cells.norm() / norm), float(left / before))
 
 
 def highest_after(

@@ -14,7 +14,6 @@ from dualcam.diagnose.collapse import smallest_shift_of_cells
 from dualcam.diagnose.findings import Findings
 from dualcam.diagnose.last_layer import LastLayer
 from dualcam.diagnose.maps import SIGMOID
-from dualcam.diagnose.settings import DiagnoseSettings
 from dualcam.heatmap import normalize
 from dualcam.metrics.map_similarity import spearman
 from dualcam.model import DualBranch
@@ -31,13 +30,17 @@ UNCHANGED = 1e-5
 
 @dataclass(frozen=True)
 class Tile:
-    """One map: what stands above its column, the line below it, and the class's probability by its own branch."""
+    """One map: what stands above its column, the line below it, and the class's probability by its own branch.
+
+    ``empty`` is written over a map that nowhere speaks for the class.
+    """
 
     title: str
     about: str
     note: str
     probability: float
     signed: NDArray[np.float64]
+    empty: str = "nothing speaks for it"
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Row:
     tiles: tuple[Tile, ...]
 
 
-def make_rows(model: DualBranch, findings: Findings, settings: DiagnoseSettings) -> list[Row]:
+def make_rows(model: DualBranch, findings: Findings) -> list[Row]:
     """Return the figure's rows: photos spread over all, each with the drawn shift that changes its map most."""
     rows = []
     count = len(findings.observed.photos)
@@ -58,11 +61,11 @@ def make_rows(model: DualBranch, findings: Findings, settings: DiagnoseSettings)
         chosen = int(findings.index[place])
         name = model.class_names[chosen] if model.class_names else f"class {chosen}"
         title = f"{Path(findings.observed.photos[place]).name}: {name}"
-        rows.append(Row(place, title, findings.observed.pictures[place], tuple(_tiles(findings, settings, place))))
+        rows.append(Row(place, title, findings.observed.pictures[place], tuple(_tiles(findings, place))))
     return rows
 
 
-def _tiles(findings: Findings, settings: DiagnoseSettings, place: int) -> list[Tile]:
+def _tiles(findings: Findings, place: int) -> list[Tile]:
     seen, drawn, chosen = findings.observed, findings.drawn, int(findings.index[place])
     layer, plain = seen.softmax, drawn.plain.signed[place]
     before = float(seen.logits[place].softmax(0)[chosen])
@@ -70,27 +73,28 @@ def _tiles(findings: Findings, settings: DiagnoseSettings, place: int) -> list[T
     tiles = [Tile(f"softmax, {findings.diagnosis.method}", "the model as it is", "", before, plain)]
     if layer is not None and drawn.shifted is not None:
         for title, about, note, shift, values in (
-            _shifted(findings, settings, layer, place),
+            _shifted(findings, layer, place),
             _collapsed(findings, layer, place, chosen),
         ):
-            tiles.append(Tile(title, about, note, _probability(findings, layer, place, shift, chosen), values))
+            probability = _probability(findings, layer, place, shift, chosen)
+            tiles.append(Tile(title, about, note, probability, values, "nothing is left"))
     tiles.append(Tile("softmax, centered", "no shift changes it; untrained", _alike(plain, centered), before, centered))
     own = float(seen.sigmoid_logits[place, chosen].sigmoid())
     tiles.append(Tile("sigmoid branch", "its scores feel every shift", _alike(plain, branch), own, branch))
     return tiles
 
 
-def _shifted(
-    findings: Findings, settings: DiagnoseSettings, layer: LastLayer, place: int
-) -> tuple[str, str, str, Tensor, NDArray[np.float64]]:
+def _shifted(findings: Findings, layer: LastLayer, place: int) -> tuple[str, str, str, Tensor, NDArray[np.float64]]:
     """Return the drawn shift after which most is changed and something is left, or the most changing one."""
     assert findings.drawn.shifted is not None
     plain, maps = findings.drawn.plain.signed[place], findings.drawn.shifted.signed[place]
     ranks = np.array([spearman(plain, each) for each in maps])
     alive = (maps > 0).any((1, 2))
-    best = int(np.nanargmin(np.where(alive, ranks, np.inf) if alive.any() else ranks))
-    size = settings.sizes[best // settings.draws]
-    shift = size * layer.row_norm * findings.directions[best % settings.draws]
+    ranks[np.isnan(ranks)] = 2  # a constant map has no order: only where all are
+    best = int(np.argmin(np.where(alive, ranks, np.inf) if alive.any() else ranks))
+    draws = findings.settings.draws
+    size = findings.settings.sizes[best // draws]
+    shift = size * layer.row_norm * findings.directions[best % draws]
     note = f"|d| = {100 * size:.0f} % of a row; {_alike(plain, maps[best])}"
     return "softmax, shifted", "d added to every class row", note, shift, maps[best]
 
@@ -129,13 +133,16 @@ def draw_figure(rows: Sequence[Row], findings: Findings, name: str) -> Image.Ima
     height = TITLE + HEAD + sum(NAME + 2 * (size[1] + CAPTION) + GAP for size in sizes) + LEGEND
     canvas = Image.new("RGB", (width, height), GROUND)
     pen = ImageDraw.Draw(canvas)
-    heading = f"{name}: the same probabilities, other heat maps"
+    free = findings.diagnosis.reason is None
+    heading = f"{name}: {'the same probabilities, other heat maps' if free else 'heat maps of several scores'}"
     pen.text(
         (MARGIN, 24), fitted(heading, font(19, bold=True), width - 2 * MARGIN), INK, font(19, bold=True), anchor="lm"
     )
-    told = findings.diagnosis.reason or (
+    told = (
         "Softmax does not see a vector d that is added to all class rows; every heat map does. "
         "Maps over the same p belong to classifiers that no test of predictions can tell apart."
+        if free
+        else "Softmax leaves this head's rows no free vector, so nothing could be shifted or collapsed."
     )
     pen.text((MARGIN, 48), fitted(told, font(13), width - 2 * MARGIN), SOFT, font(13), anchor="lm")
     lefts = [MARGIN + column * (COLUMN + GAP) for column in range(columns)]
@@ -172,6 +179,7 @@ def _draw_row(
     picture = row.picture.resize(size, Image.Resampling.BICUBIC)
     below = top + size[1] + CAPTION
     canvas.paste(picture, (lefts[0], top))
+    pen.text((lefts[0], top + size[1] + 11), "p: softmax probability of the class", SOFT, font(12), anchor="lm")
     pen.text((lefts[0], below + 14), "the same maps with their sign:", SOFT, font(12), anchor="lm")
     pen.text((lefts[0], below + 32), "red for the class, blue against,", SOFT, font(12), anchor="lm")
     pen.text((lefts[0], below + 50), "one scale for the whole row", SOFT, font(12), anchor="lm")
@@ -184,7 +192,7 @@ def _draw_row(
         values[np.abs(values) < 1e-6 * limit] = 0
         canvas.paste(heat_over(picture, normalize(values, "max")), (left, top))
         if not (values > 0).any():
-            _note(pen, "nothing is left", left + size[0] // 2, top + size[1] // 2)
+            _note(pen, tile.empty, left + size[0] // 2, top + size[1] // 2)
         canvas.paste(signed_over(picture, values, limit), (left, below))
         own = tile is row.tiles[-1]
         same = not own and abs(tile.probability - plain.probability) < UNCHANGED

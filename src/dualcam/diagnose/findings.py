@@ -11,6 +11,7 @@ from dualcam.diagnose.collapse import Collapse
 from dualcam.diagnose.maps import Drawn
 from dualcam.diagnose.observe import Observed
 from dualcam.diagnose.recovery import Recovery
+from dualcam.diagnose.settings import DiagnoseSettings
 from dualcam.diagnose.shift import ShiftEffect, SigmoidShift
 from dualcam.metrics.bootstrap import Interval
 
@@ -45,6 +46,7 @@ class Findings:
     """A diagnosis with what it was made of, for the figure; ``directions`` [draws, E] are the shifts' unit vectors."""
 
     diagnosis: Diagnosis
+    settings: DiagnoseSettings
     observed: Observed
     drawn: Drawn
     directions: Tensor

@@ -49,11 +49,18 @@ class Inputs:
 
 
 def open_inputs(
-    model: DualBranch, given: Sequence[str], *, split: str | None, sample: int, seed: int, skip: Path
+    model: DualBranch,
+    given: Sequence[str] = (),
+    *,
+    split: str | None = None,
+    sample: int = 100,
+    seed: int = 0,
+    skip: Path | None = None,
 ) -> Inputs:
     """Return the photos that ``given`` names: files, folders, globs, one dataset, or nothing: the demo's photos.
 
-    Of more than ``sample`` photos that many are drawn by ``seed``. What a search finds below ``skip`` is left out.
+    Of more than ``sample`` photos that many are drawn by ``seed``. What a search finds below ``skip``, the folder of
+    earlier figures, is left out.
     Raises `DataError` and `ChoiceError`.
     """
     if not 1 <= sample <= MOST_PHOTOS:

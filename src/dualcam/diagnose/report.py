@@ -3,12 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from dualcam.checkpoint import fingerprint, versions
 from dualcam.diagnose.baselines import PLAIN, SHIFTED
 from dualcam.diagnose.figure import draw_figure, make_rows
 from dualcam.diagnose.findings import Diagnosis, Findings
+from dualcam.diagnose.inputs import Inputs
 from dualcam.diagnose.sentences import (
     baseline_words,
     collapse_words,
@@ -20,7 +23,6 @@ from dualcam.diagnose.sentences import (
     tiny,
     verdict,
 )
-from dualcam.diagnose.settings import DiagnoseSettings
 from dualcam.files import write_json
 from dualcam.model import DualBranch
 from dualcam.page import Section, write_page
@@ -31,15 +33,47 @@ JSON, FIGURE, PAGE = "diagnosis.json", "figure1.png", "index.html"
 
 
 def write_report(
-    out: Path, model: DualBranch, findings: Findings, settings: DiagnoseSettings, about: dict[str, Any]
+    out: str | PathLike[str],
+    model: DualBranch,
+    findings: Findings,
+    inputs: Inputs,
+    *,
+    name: str | None = None,
+    command: str = "from Python",
 ) -> list[Path]:
-    """Write the three files, each whole or not at all; return their paths. ``about`` says what the run was."""
-    diagnosis = findings.diagnosis
-    write_json(out / JSON, as_json(diagnosis, about))
-    name = str(about["model"]["name"])
-    write_panel(draw_figure(make_rows(model, findings, settings), findings, name), out / FIGURE)
-    write_page(out / PAGE, f"{name}: what softmax left undecided", make_sections(diagnosis, settings, about))
-    return [out / JSON, out / FIGURE, out / PAGE]
+    """Write the three files, each whole or not at all; return their paths.
+
+    ``findings`` are what `dualcam.diagnose.run.diagnose` made of ``model`` and ``inputs``; ``name`` is the model's in
+    headings (default: its source, or its class), ``command`` how the files were made.
+    """
+    folder, diagnosis = Path(out), findings.diagnosis
+    name = name or model.source or type(model.classifier).__name__
+    about = describe_run(model, findings, inputs, name, command)
+    write_json(folder / JSON, as_json(diagnosis, about))
+    write_panel(draw_figure(make_rows(model, findings), findings, name), folder / FIGURE)
+    write_page(folder / PAGE, f"{name}: what softmax left undecided", make_sections(findings, about))
+    return [folder / JSON, folder / FIGURE, folder / PAGE]
+
+
+def describe_run(model: DualBranch, findings: Findings, inputs: Inputs, name: str, command: str) -> dict[str, Any]:
+    """Return what the files say about the run."""
+    return {
+        "command": command,
+        "model": {
+            "name": name,
+            "source": model.source,
+            "head": model.softmax_head.kind,
+            "layer": model.anatomy.layer,
+            "nonnegative": model.anatomy.nonnegative,
+            "fingerprint": fingerprint(model),
+            "training": (model.training_record or {}).get("summary"),
+        },
+        "settings": asdict(findings.settings),
+        "labels": inputs.told,
+        "found": inputs.found,
+        "broken": findings.observed.broken,
+        "versions": versions(),
+    }
 
 
 def as_json(diagnosis: Diagnosis, about: dict[str, Any]) -> dict[str, Any]:
@@ -49,8 +83,9 @@ def as_json(diagnosis: Diagnosis, about: dict[str, Any]) -> dict[str, Any]:
     return cleaned
 
 
-def make_sections(diagnosis: Diagnosis, settings: DiagnoseSettings, about: dict[str, Any]) -> list[Section]:
+def make_sections(findings: Findings, about: dict[str, Any]) -> list[Section]:
     """Return the page: the verdict first, the figure, then each question with its table."""
+    diagnosis = findings.diagnosis
     caption = (
         "The same classifier as far as its probabilities go. Shifted: of the shifts drawn, the one that changes this "
         "photo's map most and leaves something. Collapsed: the smallest shift after which no cell of this photo's map "
@@ -60,15 +95,12 @@ def make_sections(diagnosis: Diagnosis, settings: DiagnoseSettings, about: dict[
         Section(verdict(diagnosis), _how(diagnosis, about), [(FIGURE, caption)], _head_table(diagnosis)),
         Section("What a shift does", shift_words(diagnosis), table=_shift_table(diagnosis)),
         Section("What it takes to empty a map", collapse_words(diagnosis), table=_collapse_table(diagnosis)),
-        Section(
-            "Does training undo a shift?",
-            f"{sigmoid_words(diagnosis)} {recovery_words(diagnosis)}",
-            table=_recovery_table(diagnosis),
-        ),
+        Section("Does the sigmoid branch feel a shift?", sigmoid_words(diagnosis), table=_sigmoid_table(diagnosis)),
+        Section("Does training undo a shift?", recovery_words(diagnosis), table=_recovery_table(diagnosis)),
         Section("Was training needed?", baseline_words(diagnosis), table=_score_table(diagnosis)),
     ]
     if diagnosis.localization is not None:
-        sections.append(_localization_section(diagnosis, settings))
+        sections.append(_localization_section(diagnosis, findings.settings.threshold))
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     sections.append(Section("How this was made", f"{about['command']}. {versions}. {JSON} has every number.", ()))
     return sections
@@ -76,10 +108,13 @@ def make_sections(diagnosis: Diagnosis, settings: DiagnoseSettings, about: dict[
 
 def _how(diagnosis: Diagnosis, about: dict[str, Any]) -> str:
     note = "" if diagnosis.photos >= 20 else " So few photos say little about others; give a folder for a measurement."
+    right = "" if diagnosis.accuracy is None else f", on {percent(diagnosis.accuracy.mean)} the label's"
     return (
-        f"{diagnosis.photos} photos, {about['labels']}; maps by {diagnosis.method} of the class that softmax predicts. "
-        "Arbitrary is what the mean of all class rows draws: the same softmax exists without it, and with any other. "
-        f"Figures are means over photos with 95 % bootstrap intervals.{note}"
+        f"{diagnosis.photos} photos, {about['labels']}; maps by {diagnosis.method} of the class that softmax predicts"
+        f"{right}. Softmax sees how logits differ, not what all of them share. A class's row are its weights in the "
+        "last layer: what all rows share, their mean, can be taken away or be anything else, and no probability "
+        "changes. So what the mean row draws into a map is arbitrary; its share of the energy is its sum of squares "
+        f"over that and the rest's. Figures are means over photos with 95 % bootstrap intervals.{note}"
     )
 
 
@@ -130,14 +165,27 @@ def _collapse_table(diagnosis: Diagnosis) -> list[Sequence[str]]:
     rows: list[Sequence[str]] = [
         ("the smallest shift that empties the map of the predicted class", "of its row's norm, %"),
         ("on every photo", spread(found.any_photo)),
+        (
+            f"on every photo, over all {found.classes} classes: mean, and least",
+            f"{100 * found.classes_mean:.1f}, {100 * found.classes_least:.1f}",
+        ),
     ]
     if found.channels is not None:
         rows.append(("on this photo: no positive weight on an active channel", spread(found.channels)))
     if found.cells is not None:
         rows.append(("on this photo: no cell of the signed map above zero", spread(found.cells)))
-    rows.append(("what is left of the positive map, run with the shift", percent(found.map_left)))
+    rows.append(("what is left of the map, run with each of these shifts", percent(found.map_left)))
     rows.append(("largest change of a probability", tiny(found.probability_change)))
     return rows
+
+
+def _sigmoid_table(diagnosis: Diagnosis) -> list[Sequence[str]]:
+    header = ("shift, of a row's norm", "mean change of a probability, %", "of all logits", "answers that change, %")
+    rows = [
+        (percent(each.size), spread(each.probability_change), f"{each.logit_change.mean:.2f}", spread(each.flipped))
+        for each in diagnosis.sigmoid_shifts or ()
+    ]
+    return [header, *rows] if rows else []
 
 
 def _recovery_table(diagnosis: Diagnosis) -> list[Sequence[str]]:
@@ -186,11 +234,11 @@ def _score_table(diagnosis: Diagnosis) -> list[Sequence[str]]:
     return [header, *rows]
 
 
-def _localization_section(diagnosis: Diagnosis, settings: DiagnoseSettings) -> Section:
+def _localization_section(diagnosis: Diagnosis, threshold: float) -> Section:
     found = diagnosis.localization or ()
     n = found[0].signed.n if found else 0
     text = (
-        f"Maps of the true class against true boxes, n = {n}: the largest component above {settings.threshold:g} of "
+        f"Maps of the true class against true boxes, n = {n}: the largest component above {threshold:g} of "
         "the maximum reaches IoU 0.5. The threshold is fixed beforehand; dualcam evaluate has the whole benchmark."
     )
     rows = [(each.score, spread(each.signed), spread(each.positive)) for each in found]

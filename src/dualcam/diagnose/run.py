@@ -12,7 +12,7 @@ from dualcam.data.photos import MAX_MEGAPIXELS
 from dualcam.description import default_method
 from dualcam.diagnose.agreement import Judge, energy_share
 from dualcam.diagnose.baselines import Localization, compare_scores, localize, named_maps
-from dualcam.diagnose.check import check_diagnosable
+from dualcam.diagnose.check import check_diagnosable, check_rows
 from dualcam.diagnose.collapse import measure_collapse
 from dualcam.diagnose.findings import Diagnosis, Findings
 from dualcam.diagnose.inputs import Inputs, TrueBoxes
@@ -57,16 +57,17 @@ class Case:
 def diagnose(
     model: DualBranch,
     inputs: Inputs,
-    settings: DiagnoseSettings,
-    progress: Progress,
+    settings: DiagnoseSettings | None = None,
+    progress: Progress | None = None,
     *,
     max_megapixels: float = MAX_MEGAPIXELS,
     workers: int = 2,
 ) -> Findings:
     """Look at the photos, shift, collapse, train again and compare; the model is left as it was.
 
-    Raises `DataError` if no photo can be used, `MethodNotApplicable`, `ChoiceError`.
+    ``inputs`` are from `open_inputs`. Raises `DataError` if no photo can be used, `MethodNotApplicable`, `ChoiceError`.
     """
+    settings, progress = settings or DiagnoseSettings(), progress or Progress(disable=True)
     method = methods.get(settings.method or default_method(model.softmax_head))
     check_diagnosable(model, method)
     seen = observe(
@@ -78,6 +79,7 @@ def diagnose(
         max_megapixels=max_megapixels,
         workers=workers,
     )
+    check_rows(seen.softmax)
     case = _open_case(seen, inputs, method, settings)
     task = progress.add_task("measuring", total=STEPS)
     found = _measure(case, inputs.boxes, lambda: progress.advance(task))
@@ -136,7 +138,7 @@ def _measure(case: Case, boxes: TrueBoxes | None, advance: Callable[[], None]) -
         comparisons=comparisons,
         localization=_localize(case, boxes),
     )
-    return Findings(diagnosis, seen, drawn, case.directions, index.numpy())
+    return Findings(diagnosis, case.settings, seen, drawn, case.directions, index.numpy())
 
 
 def _shift_sigmoid(case: Case) -> tuple[SigmoidShift, ...] | None:

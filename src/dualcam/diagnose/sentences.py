@@ -29,19 +29,23 @@ def shift_words(diagnosis: Diagnosis) -> str:
         return diagnosis.reason or ""
     last = diagnosis.shifts[-1]
     most = max(each.probability_change for each in diagnosis.shifts)
+    rank = last.agreement.rank
+    order = f"the maps keep a rank correlation of {rank.mean:.2f} with what they were"
+    if not rank.n:
+        order = "the maps have no order that could be compared (they are constant)"
     return (
         f"A vector d is added to all {diagnosis.classes} class rows: a random mix of what the {diagnosis.photos} "
         f"photos give the last layer, {last.draws} draws of each size. No probability moves by more than {tiny(most)} "
-        f"(double precision), yet after a shift of {percent(last.size)} of a row the maps keep a rank correlation of "
-        f"{last.agreement.rank.mean:.2f} with what they were, and {percent(last.arbitrary.mean)} of their energy is "
-        "arbitrary. No test of the predictions can tell these classifiers apart."
+        f"(double precision), yet after a shift of {percent(last.size)} of a row {order}, and "
+        f"{percent(last.arbitrary.mean)} of their energy is arbitrary. No test of the predictions can tell these "
+        "classifiers apart."
     )
 
 
 def sigmoid_words(diagnosis: Diagnosis) -> str:
     """Return what the same shifts do to the sigmoid branch."""
     if not diagnosis.sigmoid_shifts:
-        return ""
+        return diagnosis.reason or ""
     last = diagnosis.sigmoid_shifts[-1]
     return (
         f"The sigmoid branch does feel such a shift: at {percent(last.size)} of a row its probabilities move by "
@@ -91,16 +95,14 @@ def collapse_words(diagnosis: Diagnosis) -> str:
             "class without any positive weight: its positive map is zero on every photo there is"
         )
     else:
-        law = (
-            "Activations can be negative here, or the head is not linear, so only the whole row is sure: d = -W_k "
-            "makes the class's map zero on every photo there is"
-        )
+        why = "The head is not linear" if found.cells is None else "Activations can be negative here"
+        law = f"{why}, so only the whole row is sure: d = -W_k makes the class's map zero on every photo there is"
     some = []
     if found.channels is not None:
         some.append(f"{percent(found.channels.mean)} if only the photo's active channels count")
     if found.cells is not None:
         some.append(f"{percent(found.cells.mean)} to leave no cell of the photo's map above zero")
-    one = f" For one photo less is enough: {', '.join(some)}." if some else ""
+    one = f" For one photo less may do: {', '.join(some)}." if some else ""
     return (
         f"{law}, and no probability moves (by {tiny(found.probability_change)} at most here).{one} As the model is, "
         f"{percent(found.negative.mean)} of the evidence in its predicted classes' maps speaks against the class; it "
@@ -141,7 +143,7 @@ def spread(interval: Interval, *, share: bool = True) -> str:
     low, high = (100 * each if share else each for each in (interval.low, interval.high))
     mean = 100 * interval.mean if share else interval.mean
     digits = 2 if not share else 1 if abs(mean) >= 1 or not mean else 2 if abs(mean) >= 0.1 else 4
-    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]".replace("-", "−")
+    return f"{mean:.{digits}f} [{low:.{digits}f},\N{NO-BREAK SPACE}{high:.{digits}f}]".replace("-", "−")
 
 
 def _beyond(left: Left) -> str:

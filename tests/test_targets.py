@@ -79,7 +79,7 @@ def test_one_class_alone_has_no_similar_class() -> None:
 def test_numbers_out_of_range_or_unread_are_errors() -> None:
     with pytest.raises(ChoiceError, match=r"gamma must lie in \[0, inf\]; got -1"):
         make_tuning({"gamma": -1})
-    with pytest.raises(ChoiceError, match=r"similar must lie in"):
+    with pytest.raises(ChoiceError, match=r"similar must be at least 1"):
         Tuning(similar=0)
     with pytest.raises(ChoiceError, match=r"no 'gama'; it holds .*gamma, similar"):
         make_tuning({"gama": 1})
@@ -126,7 +126,7 @@ def test_what_the_user_asked_for(classes: Any, expected: list[list[int]]) -> Non
         ("top0", ClassNotFound, "at least top1"),
         ([], ChoiceError, "empty"),
         (torch.tensor([0]), ChoiceError, r"B=2.*\(1,\)"),
-        (torch.zeros(2, 2, 2), ChoiceError, r"\(2, 2, 2\)"),
+        (torch.zeros(2, 2, 2, dtype=torch.long), ChoiceError, r"\(2, 2, 2\)"),
         (torch.tensor([0, 6]), ClassNotFound, r"0\.\.5; got 0\.\.6"),
         (torch.tensor([-1, 0]), ClassNotFound, r"got -1\.\.0"),
     ],

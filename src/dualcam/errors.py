@@ -18,6 +18,8 @@ A message says what was expected, what came, and the way out. The command line p
 """
 
 from collections.abc import Iterable
+from operator import index
+from typing import Any
 
 
 class DualcamError(Exception):
@@ -77,3 +79,23 @@ def check_choice(argument: str, value: object, choices: Iterable[object]) -> Non
     options = list(choices)
     if value not in options:
         raise ChoiceError(f"{argument}={value!r} is not known; choose one of {', '.join(map(repr, options))}")
+
+
+def check_whole(argument: str, value: Any, least: int) -> None:
+    """Raise `ChoiceError` unless ``value`` is a whole number, of any integer type, of at least ``least``."""
+    try:
+        number = index(value)
+    except TypeError as error:
+        raise ChoiceError(f"{argument} must be a whole number; got {value!r}") from error
+    if number < least:
+        raise ChoiceError(f"{argument} must be at least {least}; got {number}")
+
+
+def check_size(argument: str, value: Any) -> None:
+    """Raise `ChoiceError` unless ``value`` is (height, width), two whole numbers of at least 1."""
+    try:
+        height, width = value
+    except (TypeError, ValueError) as error:
+        raise ChoiceError(f"{argument} must be (height, width); got {value!r}") from error
+    for number in (height, width):
+        check_whole(argument, number, 1)

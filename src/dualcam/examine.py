@@ -12,7 +12,7 @@ from dualcam.adapter import Adapter
 from dualcam.anatomy import Anatomy, Found, Probe
 from dualcam.capture import recorded
 from dualcam.cells import Cells
-from dualcam.errors import StructureNotFound
+from dualcam.errors import ModelError, StructureNotFound, check_size
 from dualcam.guards import evaluating
 from dualcam.proof import gives_logits, prove
 from dualcam.types import Layout
@@ -20,7 +20,7 @@ from dualcam.types import Layout
 
 def probe_input(model: nn.Module, size: tuple[int, int]) -> Tensor:
     """Return two seeded noise images in the model's own dtype and device."""
-    parameter = next(model.parameters(), torch.empty(0))
+    parameter = next((each for each in model.parameters() if each.is_floating_point()), torch.empty(0))
     noise = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     return noise.to(device=parameter.device, dtype=parameter.dtype)
 
@@ -41,12 +41,34 @@ def examine(
     Raises `StructureNotFound`, naming the candidates, where nothing is found or what was found does not reproduce
     the model's logits.
     """
-    check_layer(model, layer)
+    check_given(model, layer, head, grid)
     with torch.inference_mode(mode=False), torch.no_grad(), evaluating(model):
         probe = _probed(model, probe_input(model, size), adapter or Adapter(), layout, grid)
-        if head is not None:
-            return prove(probe, _given(probe, layer, head), nonnegative)
-        return _searched(probe, layer, nonnegative)
+        anatomy = _searched(probe, layer, nonnegative) if head is None else _by_hand(probe, layer, head, nonnegative)
+    if grid not in (None, anatomy.grid):
+        raise StructureNotFound(
+            f"grid={grid} is not that of layer {anatomy.layer!r}, which gives {anatomy.grid[0]} x {anatomy.grid[1]} "
+            f"cells for {size[0]} x {size[1]} px; leave grid= out, or pass layer= too"
+        )
+    return anatomy
+
+
+def check_given(model: nn.Module, layer: Any, head: Any, grid: Any) -> None:
+    """Raise `ModelError` where a model can not be looked into, or what is given by hand is of another type."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ModelError(
+            "TorchScript modules do not let their layers be read; wrap the torch.nn.Module that they were made of"
+        )
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ModelError("the model's parameters are on the meta device, without values; load its weights first")
+    if isinstance(layer, nn.Module):
+        path = next((path for path, module in model.named_modules() if module is layer), None)
+        raise ModelError("layer= is a path" + (f"; that of the module given is {path!r}" if path else ""))
+    if head is not None and not isinstance(head, nn.Module):
+        raise ModelError(f"head= is a module that maps the layer's output to the logits; got {type(head).__name__}")
+    if grid is not None:
+        check_size("grid", grid)
+    check_layer(model, layer)
 
 
 def check_layer(model: nn.Module, layer: str | None) -> None:
@@ -76,8 +98,11 @@ def _probed(
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
             raise StructureNotFound(
                 f"the model does not take images of shape {tuple(image.shape)} ({error}); "
-                f"pass preprocessing=Preprocessing(size=(height, width), ...) with the size it was made for"
+                f"pass preprocessing=Preprocessing(size=(height, width), ...) with the size it was made for, or "
+                f"forward=, a function (model, images) -> output, where images [B, 3, H, W] alone are not its arguments"
             ) from error
+    if any(call.output.is_quantized for call in recording.calls):
+        raise ModelError("quantized layers give no gradients; wrap the model as it was before it was quantized")
     return Probe(model, adapter, image, recording, logits, layout, grid)
 
 
@@ -93,6 +118,10 @@ def _searched(probe: Probe, layer: str | None, nonnegative: bool | None) -> Anat
         except StructureNotFound as error:
             refusal = refusal or error
     raise refusal or StructureNotFound(_not_found_message(probe, layer))
+
+
+def _by_hand(probe: Probe, layer: str | None, head: nn.Module, nonnegative: bool | None) -> Anatomy:
+    return prove(probe, _given(probe, layer, head), nonnegative)
 
 
 def _given(probe: Probe, layer: str | None, head: nn.Module) -> Found:

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from typing import Literal, TypeAlias, TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from dualcam import methods
-from dualcam.data.prepared import Photo, Prepared, prepare_photo, prepare_tensor
+from dualcam.data.prepared import Images, Prepared, list_photos, prepare_photo, prepare_tensor
 from dualcam.description import check_applicable, default_method
-from dualcam.errors import ChoiceError, MethodNotApplicable, check_choice
+from dualcam.errors import ChoiceError, MethodNotApplicable, check_choice, check_size, check_whole
 from dualcam.evidence import full_precision, run_head
 from dualcam.examine import check_layer
 from dualcam.explanation import Explanation
@@ -28,12 +26,11 @@ from dualcam.targets import (
     Classes,
     over_threshold,
     resolve_classes,
+    settled,
     to_probabilities,
 )
 from dualcam.tuning import DEFAULTS, Tuning, check_read, make_tuning
 from dualcam.types import Branch, BranchLogits, Fit, Fuse, Normalization, Score, Sign, Tapped
-
-Images: TypeAlias = "Tensor | Photo | Sequence[Photo]"
 
 
 class ExplainOptions(TypedDict, total=False):
@@ -102,14 +99,10 @@ def explain(
     settings = check_options(model, **options)
     if isinstance(images, Tensor):
         return explain_batch(model, prepare_tensor(model.preprocessing, images), classes, settings)
-    photos = [images] if isinstance(images, str | PathLike | Image.Image) else list(images)
+    photos = list_photos(images)
     fit, batch_size = options.get("fit", "squash"), options.get("batch_size", 16)
-    if batch_size < 1:
-        raise ChoiceError(f"batch_size must be at least 1; got {batch_size}")
-    if isinstance(classes, Tensor) and (classes.dim() not in (1, 2) or classes.shape[0] != len(photos)):
-        raise ChoiceError(
-            f"classes as a tensor must be [B] or [B, K] with B={len(photos)} images; got {tuple(classes.shape)}"
-        )
+    check_whole("batch_size", batch_size, 1)
+    classes = settled(classes, len(photos))
     explanations: list[Explanation] = []
     for start in range(0, len(photos), batch_size):
         prepared = [prepare_photo(model.preprocessing, photo, fit) for photo in photos[start : start + batch_size]]
@@ -122,8 +115,9 @@ def check_options(model: DualBranch, **options: Unpack[ExplainOptions]) -> Setti
     """Return checked settings for ``model``; raises `ChoiceError` and `MethodNotApplicable`."""
     branch = options.get("branch", "sigmoid")
     head = model.head(branch)
-    layers, fuse = tuple(options.get("layers", ())), options.get("fuse", "max")
-    method = methods.get(options.get("method") or ("layer-cam" if layers else default_method(head)))
+    layers, fuse = given_layers(options.get("layers", ())), options.get("fuse", "max")
+    name = options.get("method")
+    method = methods.get(("layer-cam" if layers else default_method(head)) if name is None else name)
     check_applicable(method, model, branch)
     check_layers(model, layers, method, fuse)
     sign, normalize = options.get("sign", "positive"), options.get("normalize", "max")
@@ -132,10 +126,24 @@ def check_options(model: DualBranch, **options: Unpack[ExplainOptions]) -> Setti
     check_choice("normalize", normalize, ("max", "minmax", "ivr", None))
     check_choice("score", score, SCORES)
     check_choice("clamp", clamp, ("auto", "weights", "contributions"))
+    size = options.get("size")
+    if size is not None:
+        check_size("size", size)
     clamp_weights = clamp == "weights" or (clamp == "auto" and model.anatomy.nonnegative)
     tuning = make_tuning(options.get("tuning"))
     check_read(tuning, (*method.reads, *READS.get(score, ())), f"method {method.name!r} and score {score!r}")
-    return Settings(method, branch, sign, normalize, score, options.get("size"), clamp_weights, tuning, layers, fuse)
+    return Settings(method, branch, sign, normalize, score, size, clamp_weights, tuning, layers, fuse)
+
+
+def given_layers(layers: Sequence[str]) -> tuple[str, ...]:
+    """Return the paths of ``layers``; raises `ChoiceError` where it is one path, or holds modules."""
+    if isinstance(layers, str):
+        raise ChoiceError(f"layers={layers!r} is one layer; name several, or wrap the model with layer={layers!r}")
+    paths = tuple(layers)
+    for path in paths:
+        if not isinstance(path, str):
+            raise ChoiceError(f"layers are paths, as in layers=['layer3', 'layer4']; got {type(path).__name__}")
+    return paths
 
 
 def check_layers(model: DualBranch, layers: Sequence[str], method: Method, fuse: Fuse) -> None:
@@ -294,4 +302,6 @@ def completeness_residuals(
         return None
     amount = signed.mean((-2, -1)) if total == "mean" else signed.sum((-2, -1))
     branch_logits = logits.sigmoid if settings.branch == "sigmoid" else logits.softmax
-    return (amount + head.rows().bias.detach()[index] - branch_logits).abs()
+    with evaluating(head):  # to read a weight that a norm makes would move the norm's estimate in train mode
+        bias = head.rows().bias.detach()
+    return (amount + bias[index] - branch_logits).abs()

@@ -22,7 +22,7 @@ BOX_GRID = 1024
 """Long side, in pixels, of the grid on which boxes of large photos are found; far finer than any feature cell."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClassEvidence:
     """The evidence of one image for one class.
 
@@ -105,20 +105,26 @@ class ClassEvidence:
         return image
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the overlay (a picture suffix) or the arrays (``.npz``: signed, raw, heatmap); whole or not at all."""
+        """Write the overlay (a picture suffix) or the arrays (``.npz``: signed, raw, heatmap); whole or not at all.
+
+        Raises `ChoiceError` for a suffix of neither.
+        """
         from dualcam.files import write_whole
 
         file = Path(path)
+        kind = Image.registered_extensions().get(file.suffix.lower())
+        if file.suffix != ".npz" and kind not in Image.SAVE:
+            raise ChoiceError(f"{file.name!r} has no suffix of a picture (.png, .jpg, .webp, ...), nor .npz of arrays")
         with write_whole(file) as temporary:
             if file.suffix == ".npz":
                 with temporary.open("wb") as stream:
                     signed, raw = (item.float().cpu().numpy() for item in (self.signed, self.raw))
                     np.savez(stream, heatmap=self.heatmap(), signed=signed, raw=raw)
             else:
-                self.overlay().save(temporary, format=Image.registered_extensions().get(file.suffix.lower(), "PNG"))
+                self.overlay().save(temporary, format=kind)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation(Sequence[ClassEvidence]):
     """The evidence in one image, class by class; a sequence of `ClassEvidence`, in the order asked for.
 

@@ -48,6 +48,9 @@ def evidence_maps(
     if unread:
         raise ChoiceError(f"{', '.join(sorted(unread))}: these maps are raw, at feature size; leave it out")
     settings = check_options(model, **options)
+    if not isinstance(images, Tensor) or not len(images):
+        came = f"a batch {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise ChoiceError(f"images must be a tensor [B, 3, H, W] of at least one; got {came}; photos are `explain`'s")
     batch = prepare_tensor(model.preprocessing, images.detach())
     if not create_graph:
         forward = run_model(model, batch)

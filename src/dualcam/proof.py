@@ -34,7 +34,7 @@ def prove(probe: Probe, found: Found, nonnegative: bool | None) -> Anatomy:
     inputs = found.features if is_tail else activations
     assert inputs is not None
     with evaluating(head):
-        again = head(inputs)
+        again = head(inputs) if is_tail else _recorded(head, activations)
         if again.shape != probe.logits.shape or not _close(again, probe.logits):
             raise StructureNotFound(
                 f"the part after layer {found.layer!r} ({head.describe_steps()}) does not reproduce the model's "
@@ -50,6 +50,20 @@ def prove(probe: Probe, found: Found, nonnegative: bool | None) -> Anatomy:
         nonnegative=bool((activations >= 0).all()) if nonnegative is None else nonnegative,
         can_stop_early=_can_stop_early(probe, found),
     )
+
+
+def _recorded(head: Head, activations: Tensor) -> Tensor:
+    """Return the logits of ``activations``; raises `StructureNotFound` where no gradient comes through the head."""
+    with torch.enable_grad():
+        leaf = activations.detach().requires_grad_()
+        logits: Tensor = head(leaf)
+        gradient = torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0] if logits.requires_grad else None
+    if gradient is None:
+        raise StructureNotFound(
+            f"no gradient comes through the head ({head.describe_steps()}), as through quantized layers; wrap the "
+            f"model as it was before"
+        )
+    return logits.detach()
 
 
 def _prove_tail(probe: Probe, draft: Anatomy) -> None:

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import TypeAlias
+from operator import index as as_integer
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -137,34 +138,76 @@ def resolve_classes(classes: Classes, softmax_logits: Tensor, names: Sequence[st
     """Return class indices [B, K] for what the user asked for.
 
     None is the softmax branch's first choice; "top5" its first five; "all" every class; an int or a name one class;
-    a sequence of those several; a tensor [B] or [B, K] gives them per image. Raises `ClassNotFound`.
+    a sequence of those several; a tensor [B] or [B, K] gives them per image. Raises `ClassNotFound`, `ChoiceError`.
     """
     batch, count = softmax_logits.shape
+    classes = settled(classes, batch)
     if classes is None:
         return softmax_logits.argmax(1, keepdim=True)
     if isinstance(classes, str):
         if classes == "all":
             return torch.arange(count, device=softmax_logits.device).expand(batch, count)
-        if classes.startswith("top") and classes[3:].isdigit() and (names is None or classes not in names):
+        if re.fullmatch(r"top[0-9]+", classes) and (names is None or classes not in names):
             asked = int(classes[3:])
             if asked < 1:
                 raise ClassNotFound(f"classes={classes!r}: ask for at least top1")
             return softmax_logits.topk(min(asked, count), dim=1).indices
     if isinstance(classes, Tensor):
         index = classes.to(device=softmax_logits.device, dtype=torch.long)
-        index = index.unsqueeze(1) if index.dim() == 1 else index
-        if index.dim() != 2 or index.shape[0] != batch:
-            raise ChoiceError(
-                f"classes as a tensor must be [B] or [B, K] with B={batch} images; got {tuple(classes.shape)}"
-            )
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < count:
             raise ClassNotFound(f"class indices must lie in 0..{count - 1}; got {int(index.min())}..{int(index.max())}")
         return index
-    wanted = [classes] if isinstance(classes, int | str) else list(classes)
+    wanted = [classes] if isinstance(classes, int | str) else classes
+    indices = [class_index(item, count, names) for item in wanted]
+    return torch.tensor(indices, dtype=torch.long, device=softmax_logits.device).expand(batch, len(indices))
+
+
+def settled(classes: Classes, batch: int) -> "Tensor | str | int | list[int | str] | None":
+    """Return ``classes`` in a form that can be read for each part of ``batch`` images: a tensor is [B, K].
+
+    An index may be of any integer type, a tensor without axes among them. Raises `ChoiceError` for what is neither
+    index nor name, as a mask or a probability is.
+    """
+    if classes is None or isinstance(classes, str):
+        return classes
+    if isinstance(classes, Tensor) and classes.dim():
+        return _of_each_image(classes, batch)
+    asked: Any = classes
+    try:
+        several = iter(asked)
+    except TypeError:  # so is a tensor without axes
+        return _integer(asked)
+    wanted = [item if isinstance(item, str) else _integer(item) for item in several]
     if not wanted:
         raise ChoiceError("classes is empty; name at least one class, or pass None for the predicted one")
-    indices = [class_index(item, count, names) for item in wanted]
-    return torch.tensor(indices, device=softmax_logits.device).expand(batch, len(indices))
+    return wanted
+
+
+def _of_each_image(classes: Tensor, batch: int) -> Tensor:
+    """Return indices [B, K] given as [B] or [B, K]; raises `ChoiceError`."""
+    if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
+        raise ChoiceError(
+            f"classes as a tensor hold indices, of an integer type; got {classes.dtype}; of a mask [C] pass "
+            f"mask.nonzero().flatten().tolist()"
+        )
+    index = classes.unsqueeze(1) if classes.dim() == 1 else classes
+    if index.dim() != 2 or index.shape[0] != batch or not index.shape[1]:
+        raise ChoiceError(
+            f"classes as a tensor must be [B] or [B, K] with B={batch} images; got {tuple(classes.shape)}"
+        )
+    return index
+
+
+def _integer(item: Any) -> int:
+    """Return an index of any integer type as an int; raises `ChoiceError`."""
+    is_truth = isinstance(item, bool) or (isinstance(item, Tensor) and item.dtype == torch.bool)
+    try:
+        return as_integer(cast(Any, None) if is_truth else item)
+    except TypeError as error:
+        raise ChoiceError(
+            f"classes: expected an index or a name, several of those, or a tensor [B] or [B, K] of each image's "
+            f"indices; got {item!r} ({type(item).__name__})"
+        ) from error
 
 
 def is_rule(text: str) -> bool:
@@ -193,7 +236,7 @@ def class_index(item: int | str, count: int, names: Sequence[str] | None) -> int
             return hits[0]
         if len(hits) > 1:
             raise ClassNotFound(f"{item!r} names the classes {hits}; pass the index instead")
-        if not item.lstrip("-").isdigit():
+        if not item.removeprefix("-").isdecimal():
             if not names:
                 raise ClassNotFound(f"{item!r}: this model has no class names; pass an index 0..{count - 1}")
             near = get_close_matches(item.lower(), lowered, n=4, cutoff=0.5)

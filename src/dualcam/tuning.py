@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
-from dualcam.errors import ChoiceError
+from dualcam.errors import ChoiceError, check_whole
 
 
-def _check(name: str, value: float | None, least: float, most: float) -> None:
-    if value is not None and not least <= value <= most:
-        raise ChoiceError(f"{name} must lie in [{least:g}, {most:g}]; got {value}")
+def _check(name: str, value: Any, least: float) -> None:
+    if value is not None and (isinstance(value, str) or not least <= value <= float("inf")):
+        raise ChoiceError(f"{name} must lie in [{least:g}, inf]; got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +39,12 @@ class Tuning:
     """Score finer: how many similar classes the class is compared with."""
 
     def __post_init__(self) -> None:
-        _check("top_k", self.top_k, 1, float("inf"))
-        _check("samples", self.samples, 1, float("inf"))
-        _check("noise", self.noise, 0, float("inf"))
-        _check("blocks", self.blocks, 1, float("inf"))
-        _check("gamma", self.gamma, 0.0, float("inf"))
-        _check("similar", self.similar, 1, float("inf"))
+        for name in ("top_k", "samples", "blocks", "similar"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), 1)
+        check_whole("seed", self.seed, -(2**63))
+        _check("noise", self.noise, 0)
+        _check("gamma", self.gamma, 0)
 
 
 DEFAULTS = Tuning()

@@ -99,7 +99,7 @@ def wrap(
         nonnegative=nonnegative,
         adapter=adapter,
     )
-    names = tuple(class_names) if class_names is not None else classifier.class_names
+    names = tuple(map(str, class_names)) if class_names is not None else classifier.class_names
     if names is not None and len(names) != anatomy.head.classes:
         if class_names is not None:
             raise ModelError(f"class_names has {len(names)} names; the model has {anatomy.head.classes} classes")

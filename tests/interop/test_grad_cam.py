@@ -69,6 +69,23 @@ def test_methods_that_differ_from_ours_run_under_both_signs(name: str) -> None:
         assert found.max() > 0
 
 
+@pytest.mark.parametrize("name", ["FinerCAM", "SESS", "RefineCAM"])
+def test_methods_around_another_clamp_that_one(name: str) -> None:
+    model = wrapped("mlp", dtype=torch.float32)
+    targets = [ClassifierOutputTarget(1)] * 2
+    found = {}
+    for sign in ("signed", "positive"):
+        extractor = grad_cam(model, getattr(pgc, name), sign=sign, base_method=pgc.GradCAM)
+        found[sign] = extractor(input_tensor=images(dtype=torch.float32), targets=targets)
+        assert found[sign].max() > 0
+    if name == "FinerCAM":  # with targets of one's own it is its base method
+        positive = grad_cam(model, pgc.GradCAM)(input_tensor=images(dtype=torch.float32), targets=targets)
+        np.testing.assert_allclose(found["positive"], positive, atol=1e-6)
+    assert np.abs(found["signed"] - found["positive"]).max() > 1e-3
+    with pytest.raises(MethodNotApplicable, match="EigenCAM has no weights"):
+        grad_cam(model, getattr(pgc, name), base_method=pgc.EigenCAM)
+
+
 def test_methods_without_weights_say_so() -> None:
     model = wrapped("mlp")
     for name in ("EigenCAM", "EigenGradCAM"):

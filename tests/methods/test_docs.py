@@ -3,13 +3,23 @@
 import re
 from dataclasses import fields
 from pathlib import Path
+from textwrap import dedent
+from typing import Any
 
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+import dualcam
 from dualcam import methods
 from dualcam.cli.explain import EvidenceOptions
+from dualcam.cli.main import run
 from dualcam.targets import READS, SCORES, SHIFT_FREE
 from dualcam.tuning import Tuning
 
 PAGE = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"(?:^    .*\n)+", PAGE, flags=re.MULTILINE)
 ROWS = re.findall(r"^\| `([^`]+)` \|(.*)$", PAGE, flags=re.MULTILINE)
 
 
@@ -36,3 +46,38 @@ def test_the_command_s_help_names_every_method() -> None:
     said = source.partition("    method: str | None = None")[2].partition("    branch: Branch")[0]
     assert set(re.findall(r"[a-z-]*(?:cam|grad)[a-z-]*(?:\+\+)?", said)) == set(methods.available())
     assert EvidenceOptions().method is None
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_s_snippets_run() -> None:
+    pytest.importorskip("pytorch_grad_cam")
+    pytest.importorskip("captum")
+    torch.manual_seed(0)
+    model = dualcam.wrap(
+        torchvision.models.resnet18(num_classes=5).eval(), preprocessing=dualcam.Preprocessing((64, 96))
+    )
+    names: dict[str, Any] = {
+        "model": model,
+        "photo": Image.new("RGB", (40, 30), (200, 90, 20)),
+        "images": torch.randn(2, 3, 64, 96),
+        "labels": torch.tensor([1, 4]),
+        "k": 2,
+    }
+    ran = 0
+    for block in BLOCKS:
+        code = "".join(line for line in dedent(block).splitlines(keepends=True) if not line.startswith("dualcam "))
+        exec(compile(code, "docs/methods.md", "exec"), names)
+        ran += bool(code.strip())
+    assert ran == 6
+    assert names["loss"].requires_grad
+    assert names["maps"].shape == (2, 1, 2, 3)
+
+
+def test_the_page_s_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line for block in BLOCKS for line in dedent(block).splitlines() if line.startswith("dualcam ")]
+    assert len(lines) == 2
+    for line in lines:
+        assert run([line.split()[1], "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert [option for option in re.findall(r" (--?[a-z-]+)", line) if option not in shown] == []

@@ -326,7 +326,7 @@ def test_a_convolutional_network_is_refused_before_any_photo() -> None:
 def test_it_is_named_where_it_applies_and_knows_its_number() -> None:
     model = built("timm")
     assert "legrad" in model.describe()
-    with pytest.raises(ChoiceError, match="blocks must lie in"):
+    with pytest.raises(ChoiceError, match="blocks must be at least 1; got 0"):
         model.explain(batch(), method="legrad", tuning={"blocks": 0})
     with pytest.raises(ChoiceError, match="blocks=2 is not read by"):
         model.explain(batch(), method="grad-cam", tuning={"blocks": 2})

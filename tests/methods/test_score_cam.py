@@ -147,9 +147,9 @@ def test_the_seed_decides_and_nothing_else_does() -> None:
     [
         ("grad-cam", {"top_k": 4}, "top_k=4 is not read by method 'grad-cam'"),
         ("score-cam", {"samples": 4}, "samples=4 is not read by .*they read top_k"),
-        ("score-cam", {"top_k": 0}, "top_k must lie in"),
+        ("score-cam", {"top_k": 0}, "top_k must be at least 1; got 0"),
         ("ss-cam", {"noise": -1.0}, "noise must lie in"),
-        ("is-cam", {"samples": 0}, "samples must lie in"),
+        ("is-cam", {"samples": 0}, "samples must be at least 1"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(method: str, tuning: dict[str, Any], message: str) -> None:

@@ -64,11 +64,14 @@ def _open(path: str | PathLike[str], convert: Callable[[Image.Image], T], max_me
 
 def check_size(image: Image.Image, name: str, max_megapixels: float) -> None:
     """Raise `PhotoError` where the picture has more pixels than allowed (known from its header alone)."""
+    if not image.width or not image.height:
+        raise PhotoError(f"{name} has no pixels ({image.width} x {image.height})")
     megapixels = image.width * image.height / 1e6
     if megapixels > max_megapixels:
         raise PhotoError(
             f"{name} has {megapixels:.0f} megapixels ({image.width} x {image.height}); the limit is "
-            f"{max_megapixels:g}; shrink the photo or raise the limit (max_megapixels=, --max-megapixels)"
+            f"{max_megapixels:g}; shrink the photo, raise the limit (--max-megapixels), or open it yourself and pass "
+            f"the picture, which may be of any size"
         )
 
 
@@ -84,11 +87,22 @@ def photo_size(path: str | PathLike[str]) -> tuple[int, int] | None:
     return (image.height, image.width) if turned else image.size
 
 
+def rgb_of(picture: Image.Image) -> Image.Image:
+    """Return a picture that is open already as 8-bit RGB; raises `PhotoError` where its file is damaged, or closed."""
+    try:
+        picture.load()
+        return to_rgb(picture)
+    except _DAMAGE as error:
+        raise PhotoError(f"the picture can not be read: {error or type(error).__name__}") from error
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Return ``image`` as 8-bit RGB; 16-bit greys are scaled, transparency is laid over white."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _eight_bit(image)
-    if image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+    if image.mode == "La":  # which Pillow turns into nothing but LA
+        image = image.convert("LA")
+    if image.mode in ("P", "PA", "LA", "RGBA", "RGBa") or "transparency" in image.info:
         layered = image.convert("RGBA")
         white = Image.new("RGBA", layered.size, "white")
         return Image.alpha_composite(white, layered).convert("RGB")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from dualcam.errors import check_choice
+from dualcam.errors import ChoiceError, check_choice, check_size
 from dualcam.types import Fit
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -40,6 +40,13 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         check_choice("interpolation", self.interpolation, _RESAMPLING)
+        check_size("size", self.size)
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not all(np.isfinite(value) for value in values) or (name == "std" and 0 in values):
+                what = "three numbers, of red, green and blue" + (", none of them 0" if name == "std" else "")
+                raise ChoiceError(f"{name} must be {what}; got {values}")
+        if not 0 < self.crop_share <= 1:
+            raise ChoiceError(f"crop_share must lie in (0, 1]; got {self.crop_share}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

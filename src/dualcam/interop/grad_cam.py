@@ -19,7 +19,8 @@ def grad_cam(
 
     ``sign="positive"`` keeps positive weights only and "negative" turns the evidence over before it does (weights by
     channel, or by cell for HiResCAM, LayerCAM and GradCAMElementWise); "signed" leaves the method as it is. All clamp
-    weights, the paper's rule. The library rectifies, scales to [0, 1] and resizes afterwards, whatever the sign.
+    weights, the paper's rule; of FinerCAM, SESS and RefineCAM those of their ``base_method``. The library rectifies,
+    scales to [0, 1] and resizes afterwards, whatever the sign.
     ``options`` go to the method's constructor. The model is left as it is: modes, ``.grad``, hooks.
 
     Raises `MethodNotApplicable` for methods without weights under another sign than "signed" (EigenCAM and its kin),
@@ -31,8 +32,15 @@ def grad_cam(
     module = BranchModule(model, branch)
     extractor: Any = method(module, [module.features], **options)
     if sign != "signed":
-        _clamp(extractor, 1 if sign == "positive" else -1)
+        for each in _parts(extractor):
+            _clamp(each, 1 if sign == "positive" else -1)
     return extractor
+
+
+def _parts(extractor: Any) -> list[Any]:
+    """Return the extractors that make the maps: those below FinerCAM, SESS and RefineCAM, else the extractor itself."""
+    below = getattr(extractor, "base_cam", None)
+    return list(getattr(extractor, "base_cam_per_layer", [extractor if below is None else below]))
 
 
 def _clamp(extractor: Any, factor: int) -> None:

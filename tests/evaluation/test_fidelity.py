@@ -1,6 +1,6 @@
 """Fidelity of a whole grid, against one photo and one map at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -268,12 +268,12 @@ def test_views_and_refinement_are_how_the_map_is_made(folder: Path, tmp_path: Pa
     assert not np.allclose(refined["fidelity"], plain["fidelity"], atol=0.01)
 
 
-def noisy(photo: Tensor, view: Tensor, settings: FidelitySettings) -> Tensor:
+def noisy(photo: Tensor, settings: FidelitySettings) -> Callable[[Tensor], Tensor]:
     noise = torch.rand(3, *photo.shape, generator=torch.Generator().manual_seed(settings.seed))
-    return photo + 0.1 * noise
+    return lambda number: photo + 0.1 * noise[number]
 
 
-NOISY = Perturbation("noisy", lambda heat: heat.new_empty(0), noisy, lambda settings: 3)
+NOISY = Perturbation("noisy", lambda heat: heat.new_empty(0), noisy, lambda settings: 3, lambda *_: torch.arange(3))
 
 
 def negated(head: Head, settings: FidelitySettings) -> tuple[Head, ...]:
@@ -327,7 +327,7 @@ def test_metrics_may_read_maps_of_modified_photos_and_heads(
     for number, (one, cell) in enumerate(pairs):
         photo = one.x.float()
         noise = seen["noise"][number].maps[NOISY]
-        expected = [one.heat(cell, x=each.double()) for each in noisy(photo, photo, fidelity.settings)]
+        expected = [one.heat(cell, x=each.double()) for each in NOISY(photo, photo, fidelity.settings)]
         np.testing.assert_allclose(noise, torch.stack(expected), atol=1e-4)
         masked = one.heat(cell, x=one.x * one.heat(cell))
         np.testing.assert_allclose(seen["masked"][number].maps[MASKED][0], masked, atol=1e-4)

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from dualcam.errors import ChoiceError
-from dualcam.heatmap import _percentile, normalize
+from dualcam.heatmap import SAMPLE, _percentile, floor_of, normalize
 from dualcam.types import Normalization
 
 HOW: list[Normalization] = ["max", "minmax", "ivr"]
@@ -32,6 +32,16 @@ def test_range(how: Normalization, raw: Map) -> None:
 def test_max_divides_the_positive_part(raw: Map) -> None:
     assume(raw.max() > 1e-3)
     np.testing.assert_allclose(normalize(raw, "max"), np.where(raw > 0, raw, 0) / raw.max(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", HOW)
+@given(raw=values)
+def test_the_floor_is_what_becomes_zero(how: Normalization, raw: Map) -> None:
+    raw = raw.round(3)  # next to large values the smallest ones are lost when they are divided
+    shown, floor = normalize(raw, how), floor_of(raw, how)
+    assert not shown[raw <= floor].any()
+    if shown.any():
+        assert shown[raw > floor].all()
 
 
 @given(values)
@@ -97,3 +107,22 @@ def test_unknown_normalization_names_the_choices() -> None:
 @given(values, st.floats(0, 100))
 def test_the_quick_percentile_is_numpys(raw: Map, percentile: float) -> None:
     assert _percentile(raw, percentile) == pytest.approx(float(np.percentile(raw, percentile)), abs=1e-4)
+
+
+@pytest.mark.parametrize("percentile", [0, 0.1, 35, 50, 99.99, 100])
+@pytest.mark.parametrize("name", ["smooth", "noise", "levels", "constant", "peak", "stripes"])
+def test_the_percentile_lies_between_the_values_that_all_pixels_have(name: str, percentile: float) -> None:
+    """To the bit, also where the sample misleads: stripes as wide as its step, a peak that it misses."""
+    generator = np.random.default_rng(3)
+    count = 224 * 224
+    raw = {
+        "smooth": np.sin(np.arange(count) / 4000) * np.cos(np.arange(count) % 224 / 50),
+        "noise": generator.standard_normal(count),
+        "levels": generator.integers(0, 4, count),
+        "constant": np.full(count, 0.1),
+        "peak": np.eye(count, 1, -1).ravel(),
+        "stripes": np.arange(count) % (count // SAMPLE + 1) == 0,
+    }[name].astype(np.float32)
+    rank = percentile / 100 * (count - 1)
+    lower, upper = (float(np.sort(raw)[min(int(rank) + more, count - 1)]) for more in (0, 1))
+    assert _percentile(raw.reshape(224, 224), percentile) == lower + (upper - lower) * (rank - int(rank))

@@ -1,7 +1,7 @@
 """Perturbed photos through the model: in full batches across photos, cells and metrics, each distinct one once."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dualcam.data.preprocessing import Preprocessing
 from dualcam.evaluation.cells import MapKind
+from dualcam.evaluation.distinct import Distinct
 from dualcam.evaluation.views import raw_maps
 from dualcam.explainer import Forward, run_tensor
 from dualcam.guards import evaluating
@@ -21,7 +22,7 @@ from dualcam.model import DualBranch
 ScoredBy = Literal["softmax", "sigmoid"]
 
 
-@dataclass
+@dataclass(eq=False)
 class Answer:
     """What the model says of one photo: the explained class's probability, and the raw maps [h, w] asked for."""
 
@@ -91,6 +92,18 @@ class Asker:
                 batch[place].answer.maps.update(zip(kinds, drawn, strict=True))
 
 
+@dataclass
+class Known:
+    """A modified photo that is asked about, and with maps of which kinds; None before it is."""
+
+    answer: Answer = field(default_factory=Answer)
+    kinds: frozenset[MapKind] | None = None
+
+    def serves(self, kinds: Collection[MapKind]) -> bool:
+        """Whether maps of ``kinds`` are asked for as well."""
+        return self.kinds is not None and self.kinds.issuperset(kinds)
+
+
 class Interview:
     """The questions about one photo: a modified photo that came before, in the same bits, is not asked about again.
 
@@ -100,33 +113,40 @@ class Interview:
     def __init__(self, asker: Asker, photo: Tensor, label: int, probability: float) -> None:
         self.asker, self.photo, self.label, self.probability = asker, photo, label, probability
         self.answers: list[Answer] = []
-        self._known = {digest(photo): (Answer(probability, done=True), frozenset[MapKind]())}
+        self._photos = Distinct[Known]()
+        self._recipes: dict[Hashable, Known] = {}
+        self._photos.find(photo, lambda: Known(Answer(probability, done=True), frozenset()))
 
     @property
     def done(self) -> bool:
         """Whether all answers are there."""
         return all(answer.done for answer in self.answers)
 
-    def ask(self, photo: Tensor, kinds: Sequence[MapKind] = ()) -> Answer:
-        """Return the answer of a modified photo [3, H, W], to be filled in later.
+    def ask(self, recipe: Hashable, make: Callable[[], Tensor], kinds: Collection[MapKind] = ()) -> Answer:
+        """Return the answer of a modified photo, to be filled in later; ``make`` makes the photo [3, H, W].
 
-        Where the same photo came before without maps of ``kinds``, it goes through the model again.
+        Photos of equal ``recipe`` are equal, and not made again. Where a photo came before without maps of ``kinds``,
+        it goes through the model again.
         """
-        key = digest(photo)
-        earlier = self._known.get(key)
-        if earlier is not None and earlier[1].issuperset(kinds):
-            return earlier[0]
-        answer = Answer()
-        self._known[key] = (answer, frozenset(kinds))
-        self.answers.append(answer)
-        self.asker.ask(photo, Question(self.label, tuple(kinds), answer))
-        return answer
+        known = self._recipes.get(recipe)
+        if known is None or not known.serves(kinds):
+            photo = make()
+            known = self._recipes[recipe] = self._photos.find(photo, Known, make)
+            if not known.serves(kinds):
+                known.answer, known.kinds = Answer(), frozenset(kinds)
+                self.answers.append(known.answer)
+                self.asker.ask(photo, Question(self.label, tuple(kinds), known.answer))
+        return known.answer
+
+    def finish(self) -> None:
+        """Forget the photos: no more questions come."""
+        self._photos, self._recipes = Distinct(), {}
 
 
 def digest(tensor: Tensor) -> bytes:
     """Return what tells tensors of one shape and type apart by their bits."""
-    bits: NDArray[np.uint8] = tensor.contiguous().numpy().view(np.uint8)
-    return hashlib.sha256(bits.data).digest()
+    bits: NDArray[np.uint8] = tensor.contiguous().numpy().ravel().view(np.uint8)
+    return hashlib.sha256((np.packbits(bits) if tensor.dtype == torch.bool else bits).data).digest()
 
 
 def in_space(tensor: Tensor, preprocessing: Preprocessing, space: Space) -> Tensor:

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from dualcam.errors import ChoiceError, PhotoError
 from dualcam.evaluation.asking import Asker, Interview, in_space, probabilities
-from dualcam.evaluation.fidelity import Fidelity, Maps, PhotoFidelity, Values, plan_metrics, reads_scores_only
-from dualcam.evaluation.input_maps import resize_views, to_heats, trivial_heats, truth_on_input
+from dualcam.evaluation.fidelity import Fidelity, plan_metrics, reads_scores_only
+from dualcam.evaluation.input_maps import resize_views, trivial_heats, truth_on_input
+from dualcam.evaluation.photo_fidelity import PhotoFidelity, Values
+from dualcam.evaluation.shown import Shown
 from dualcam.evaluation.truth import find_target
 from dualcam.evaluation.views import Explained, Looks, ViewMaps, raw_maps
 from dualcam.explainer import Forward
@@ -78,6 +80,7 @@ class FidelityPass:
                 self.asked,
                 self.plan[position],
                 Interview(self._asker, photo, int(chosen[place]), scores[place]),
+                self.work.kinds,
                 self._maps(found[self.asked.explain], place, prepared.tensor),
                 trivial_heats((photo.shape[1], photo.shape[2])),
                 self._truth(position, looks, int(chosen[place])),
@@ -96,14 +99,13 @@ class FidelityPass:
             position, begun = self._pending.popleft()
             yield position, begun.values()
 
-    def _maps(self, views: Sequence[ViewMaps], place: int, tensor: Tensor) -> Maps:
+    def _maps(self, views: Sequence[ViewMaps], place: int, tensor: Tensor) -> Shown:
         protocol, guide = self.work.protocol, None
         if self.work.guided:
             pixels = in_space(tensor, self.work.model.preprocessing, "pixels").permute(1, 2, 0)
             guide = make_guide(np.ascontiguousarray(pixels.numpy()))
         values = resize_views(views, place, (tensor.shape[1], tensor.shape[2]), guide)
-        heats = to_heats(values, protocol.normalizations, protocol.percentile)
-        return Maps(self.work.kinds, protocol.normalizations, protocol.percentile, heats)
+        return Shown(values, protocol.normalizations, protocol.percentile)
 
     def _truth(self, position: int, looks: Looks, label: int) -> NDArray[np.uint8] | None:
         """Return the truth on the input, where a metric wants it and it is about the explained class."""

@@ -15,9 +15,10 @@ from dualcam.data.photos import MAX_MEGAPIXELS
 from dualcam.data.stream import Broken, stream
 from dualcam.errors import PhotoError
 from dualcam.evaluation.cells import MapKind
-from dualcam.evaluation.fidelity import Fidelity, Values
+from dualcam.evaluation.fidelity import Fidelity
 from dualcam.evaluation.fidelity_pass import FidelityPass, check_fidelity
 from dualcam.evaluation.measure import Protocol, measure
+from dualcam.evaluation.photo_fidelity import Values
 from dualcam.evaluation.photos import Photos
 from dualcam.evaluation.records import Records, record_type
 from dualcam.evaluation.truth import find_target

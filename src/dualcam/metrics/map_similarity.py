@@ -1,7 +1,11 @@
 """How alike two maps are: correlation of values and of ranks, relative distance."""
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from dualcam.metrics.order import average_ranks
 
 
 def pearson(first: ArrayLike, second: ArrayLike) -> float:
@@ -16,19 +20,19 @@ def spearman(first: ArrayLike, second: ArrayLike) -> float:
 
     Pearson's correlation of the ranks; ties have the mean of their ranks.
     """
-    return pearson(average_ranks(first), average_ranks(second))
+    return float(rank_correlations(average_ranks(first), average_ranks(second)[None])[0])
 
 
-def average_ranks(values: ArrayLike) -> NDArray[np.float64]:
-    """Return the ranks [N], from 0, of ``values`` [...] in rising order; ties have the mean of theirs."""
-    flat = np.asarray(values).ravel()
-    order = np.argsort(flat, kind="stable")
-    ordered = flat[order]
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    ends = np.append(starts[1:], len(flat))
-    ranks = np.empty(len(flat))
-    ranks[order] = np.repeat((starts + ends - 1) / 2, ends - starts)
-    return ranks
+def rank_correlations(first: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Spearman's correlations [R] of `average_ranks` [N] with others [R, N]; NaN where one is of a constant map.
+
+    Their mean is known, and their sums of products are exact in double precision (up to some 10^5 pixels).
+    """
+    mean = (len(first) - 1) / 2
+    a, b = first - mean, others - mean
+    scale = np.sqrt((a @ a) * np.einsum("rn,rn->r", b, b))
+    found = np.divide(b @ a, scale, out=np.full(len(b), np.nan), where=scale > 0)
+    return np.asarray(np.clip(found, -1, 1))
 
 
 def relative_distance(changed: ArrayLike, plain: ArrayLike) -> NDArray[np.float64]:
@@ -36,10 +40,16 @@ def relative_distance(changed: ArrayLike, plain: ArrayLike) -> NDArray[np.float6
 
     Where ``plain`` is all zero the distance is not divided.
     """
-    before = np.asarray(plain, np.float64).ravel()
-    after = np.asarray(changed, np.float64).reshape(len(np.asarray(changed)), -1)
-    size = np.linalg.norm(before)
-    return np.asarray(np.linalg.norm(after - before, axis=1) / (size if size > 0 else 1.0))
+    before = np.asarray(plain)
+    before = before.astype(np.result_type(before, np.float32), copy=False)
+    size = _norm(before.copy())
+    moved = np.array([_norm(each - before) for each in np.asarray(changed)])
+    return moved / (size if size > 0 else 1.0)
+
+
+def _norm(values: NDArray[np.floating]) -> float:
+    """Return the Euclidean norm of a map, which is overwritten; numpy adds up pairwise, so single precision will do."""
+    return math.sqrt(np.square(values, out=values).sum())
 
 
 def _centered(values: ArrayLike) -> NDArray[np.float64]:

@@ -1,13 +1,15 @@
 """Photos modified by a map: multiplied by it, or handed over to a baseline or a filling in the order of its pixels."""
 
-from functools import cache
+from functools import cache, lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dualcam.metrics.fidelity import Perturbation
+from dualcam.metrics.fidelity import Maker, Perturbation
 from dualcam.metrics.fidelity_settings import Baseline, FidelitySettings
+from dualcam.metrics.order import rising_order
 
 
 def whole_map(heat: Tensor) -> Tensor:
@@ -16,11 +18,11 @@ def whole_map(heat: Tensor) -> Tensor:
 
 
 def descending_ranks(heat: Tensor) -> Tensor:
-    """Return each pixel's place [H, W], int64, from the hottest (0) to the coldest; ties in reading order."""
-    order = heat.flatten().argsort(descending=True, stable=True)
-    ranks = torch.empty_like(order)
-    ranks[order] = torch.arange(len(order), device=order.device)
-    return ranks.reshape(heat.shape)
+    """Return each pixel's place [H, W], int32, from the hottest (0) to the coldest; ties in reading order."""
+    order = rising_order(-heat.detach().cpu().numpy().ravel())
+    ranks = np.empty(len(order), np.int32)
+    ranks[order] = np.arange(len(order), dtype=np.int32)
+    return torch.from_numpy(ranks).to(heat.device).reshape(heat.shape)
 
 
 def no_map(heat: Tensor) -> Tensor:
@@ -64,51 +66,68 @@ def baseline_photo(photo: Tensor, baseline: Baseline, settings: FidelitySettings
     return torch.zeros_like(photo)
 
 
-def _masked(photo: Tensor, heat: Tensor, settings: FidelitySettings) -> Tensor:
-    return (photo * heat.to(photo)).unsqueeze(0)
+def _masked(photo: Tensor, settings: FidelitySettings) -> Maker:
+    return lambda heat: photo * heat.to(photo)
 
 
-def _inserted(photo: Tensor, ranks: Tensor, settings: FidelitySettings) -> Tensor:
-    return _stepwise(baseline_photo(photo, settings.insertion_baseline, settings), photo, ranks, settings.steps)
+def _inserted(photo: Tensor, settings: FidelitySettings) -> Maker:
+    baseline = baseline_photo(photo, settings.insertion_baseline, settings)
+    return lambda hottest: torch.where(hottest, photo, baseline)
 
 
-def _deleted(photo: Tensor, ranks: Tensor, settings: FidelitySettings) -> Tensor:
-    return _stepwise(photo, baseline_photo(photo, settings.deletion_baseline, settings), ranks, settings.steps)
+def _deleted(photo: Tensor, settings: FidelitySettings) -> Maker:
+    baseline = baseline_photo(photo, settings.deletion_baseline, settings)
+    return lambda hottest: torch.where(hottest, baseline, photo)
 
 
-def _stepwise(start: Tensor, end: Tensor, ranks: Tensor, steps: int) -> Tensor:
-    """Return the photos between ``start`` and ``end``, both left out, [steps - 1, 3, H, W]."""
-    counts = torch.tensor(step_counts(ranks.numel(), steps)[1:-1], device=ranks.device)
-    return torch.where((ranks < counts[:, None, None]).unsqueeze(1), end, start)
+def _hottest(ranks: Tensor, settings: FidelitySettings) -> Tensor:
+    """Return the pixels handed over after each step but none and all, [steps - 1, H, W]."""
+    counts = torch.tensor(step_counts(ranks.numel(), settings.steps)[1:-1]).to(ranks)
+    return ranks < counts[:, None, None]
 
 
-def _noisy(photo: Tensor, view: Tensor, settings: FidelitySettings) -> Tensor:
-    shape = (settings.sensitivity_samples, *photo.shape)
-    noise = 2 * torch.rand(shape, generator=_seeded(settings), dtype=torch.float64) - 1
-    return photo + (settings.sensitivity_radius * noise).to(photo)
+def _noisy(photo: Tensor, settings: FidelitySettings) -> Maker:
+    noise = _noise(tuple(photo.shape), photo.dtype, settings).to(photo.device)
+    return lambda sample: photo + noise[sample]
 
 
-def _without_most(photo: Tensor, ranks: Tensor, settings: FidelitySettings) -> Tensor:
-    counts = torch.tensor(removed_counts(ranks.numel(), settings), device=ranks.device)
-    return _imputed(photo, ranks < counts[:, None, None], settings)
+@lru_cache(maxsize=1)
+def _noise(shape: tuple[int, ...], dtype: torch.dtype, settings: FidelitySettings) -> Tensor:
+    """Return the samples [S, 3, H, W] of uniform noise, which all photos share."""
+    uniform = torch.rand((settings.sensitivity_samples, *shape), generator=_seeded(settings), dtype=torch.float64)
+    return (settings.sensitivity_radius * (2 * uniform - 1)).to(dtype)
 
 
-def _without_least(photo: Tensor, ranks: Tensor, settings: FidelitySettings) -> Tensor:
-    counts = torch.tensor(removed_counts(ranks.numel(), settings), device=ranks.device)
-    return _imputed(photo, ranks >= ranks.numel() - counts[:, None, None], settings)
+def _samples(view: Tensor, settings: FidelitySettings) -> Tensor:
+    return torch.arange(settings.sensitivity_samples)
+
+
+def _imputed(photo: Tensor, settings: FidelitySettings) -> Maker:
+    from dualcam.metrics.imputation import fill_linearly
+
+    noise = settings.road_noise * torch.randn(photo.shape, generator=_seeded(settings), dtype=torch.float64)
+    values = photo.detach().cpu().double().numpy()
+
+    def make(removed: Tensor) -> Tensor:
+        filled = fill_linearly(values, removed.unsqueeze(0).cpu().numpy())[0]
+        return torch.where(removed, (torch.from_numpy(filled) + noise).to(photo), photo)
+
+    return make
+
+
+def _most_relevant(ranks: Tensor, settings: FidelitySettings) -> Tensor:
+    counts = torch.tensor(removed_counts(ranks.numel(), settings)).to(ranks)
+    return ranks < counts[:, None, None]
+
+
+def _least_relevant(ranks: Tensor, settings: FidelitySettings) -> Tensor:
+    counts = torch.tensor(removed_counts(ranks.numel(), settings)).to(ranks)
+    return ranks >= ranks.numel() - counts[:, None, None]
 
 
 def removed_counts(pixels: int, settings: FidelitySettings) -> list[int]:
     """Return how many of ``pixels`` ROAD removes at each percentage; at least one is kept."""
     return [min(round(pixels * share / 100), pixels - 1) for share in settings.road_percentages]
-
-
-def _imputed(photo: Tensor, removed: Tensor, settings: FidelitySettings) -> Tensor:
-    from dualcam.metrics.imputation import fill_linearly
-
-    noise = settings.road_noise * torch.randn(photo.shape, generator=_seeded(settings), dtype=torch.float64)
-    filled = fill_linearly(photo.detach().cpu().double().numpy(), removed.cpu().numpy())
-    return torch.where(removed.unsqueeze(1), (torch.from_numpy(filled) + noise).to(photo), photo)
 
 
 def _seeded(settings: FidelitySettings) -> torch.Generator:
@@ -128,29 +147,33 @@ def _one(settings: FidelitySettings) -> int:
 
 
 def _baseline(name: Baseline) -> Perturbation:
-    def photos(photo: Tensor, view: Tensor, settings: FidelitySettings) -> Tensor:
-        return baseline_photo(photo, name, settings).unsqueeze(0)
+    def make(photo: Tensor, settings: FidelitySettings) -> Maker:
+        return lambda view: baseline_photo(photo, name, settings)
 
-    return Perturbation(f"baseline-{name}", no_map, photos, _one)
+    return Perturbation(f"baseline-{name}", no_map, make, _one)
 
 
 MASKED = Perturbation("masked", whole_map, _masked, _one)
 """x * M, one photo."""
 
-INSERTED = Perturbation("inserted", descending_ranks, _inserted, _between)
+INSERTED = Perturbation("inserted", descending_ranks, _inserted, _between, _hottest)
 """The hottest pixels put back into the baseline, step by step; the baseline and the photo are left out."""
 
-DELETED = Perturbation("deleted", descending_ranks, _deleted, _between)
+DELETED = Perturbation("deleted", descending_ranks, _deleted, _between, _hottest)
 """The hottest pixels replaced by the baseline, step by step; the photo and the baseline are left out."""
 
 BASELINES: dict[Baseline, Perturbation] = {name: _baseline(name) for name in ("blur", "mean", "zero")}
 """The baseline alone, one photo for all maps."""
 
-NOISY = Perturbation("noisy", no_map, _noisy, lambda settings: settings.sensitivity_samples)
+NOISY = Perturbation("noisy", no_map, _noisy, lambda settings: settings.sensitivity_samples, _samples)
 """The photo plus noise within the radius, the same for all maps."""
 
-MOST_RELEVANT_IMPUTED = Perturbation("most-relevant-imputed", descending_ranks, _without_most, _per_percentage)
+MOST_RELEVANT_IMPUTED = Perturbation(
+    "most-relevant-imputed", descending_ranks, _imputed, _per_percentage, _most_relevant
+)
 """The hottest pixels filled from the others, one photo a percentage."""
 
-LEAST_RELEVANT_IMPUTED = Perturbation("least-relevant-imputed", descending_ranks, _without_least, _per_percentage)
+LEAST_RELEVANT_IMPUTED = Perturbation(
+    "least-relevant-imputed", descending_ranks, _imputed, _per_percentage, _least_relevant
+)
 """The coldest pixels filled from the others, one photo a percentage."""

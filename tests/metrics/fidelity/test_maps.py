@@ -21,7 +21,8 @@ from dualcam.metrics.fidelity.energy_pointing import energy_on_object
 from dualcam.metrics.fidelity.max_sensitivity import max_sensitivity
 from dualcam.metrics.fidelity.sparseness import sparseness
 from dualcam.metrics.fidelity_settings import FidelitySettings
-from dualcam.metrics.map_similarity import average_ranks, pearson, spearman
+from dualcam.metrics.map_similarity import pearson, spearman
+from dualcam.metrics.order import average_ranks
 from dualcam.metrics.perturbations import MASKED, NOISY
 from tests.metrics.fidelity.game import Classifier, photos_and_maps
 

@@ -11,6 +11,7 @@ from dualcam.errors import ChoiceError
 from dualcam.metrics import fidelity
 from dualcam.metrics.fidelity import Measured
 from dualcam.metrics.fidelity_settings import FidelitySettings
+from dualcam.metrics.order import average_ranks
 
 SETTINGS = [
     FidelitySettings(),
@@ -76,6 +77,7 @@ def test_scores_keep_their_range_and_their_hands_off(name: str, probability: flo
                     for each in metric.explains(settings)
                 },
                 np.stack([*HEATS.values()]),
+                np.stack([average_ranks(each) for each in (heat, *HEATS.values())]),
                 truth,
             )
             kept = deepcopy(known)
@@ -85,6 +87,7 @@ def test_scores_keep_their_range_and_their_hands_off(name: str, probability: flo
             assert value == metric.score(known, settings) or np.isnan(value)
             np.testing.assert_array_equal(known.heat, kept.heat)
             np.testing.assert_array_equal(known.redrawn, kept.redrawn)
+            np.testing.assert_array_equal(known.ranks, kept.ranks)
             for ours, theirs in ((known.probabilities, kept.probabilities), (known.maps, kept.maps)):
                 for before, after in zip(ours.values(), theirs.values(), strict=True):
                     np.testing.assert_array_equal(before, after)

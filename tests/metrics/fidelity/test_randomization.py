@@ -17,6 +17,7 @@ from dualcam.metrics.fidelity.randomization import (
     similarity_after_randomization,
 )
 from dualcam.metrics.fidelity_settings import FidelitySettings, Surgery
+from dualcam.metrics.order import average_ranks
 from dualcam.types import Tapped
 
 KINDS = ["linear", "mlp"]
@@ -85,10 +86,13 @@ def test_maps_of_the_class_change(kind: str) -> None:
     redrawn = np.stack([draw(each) for each in randomized_heads(head, settings)])
     metric = fidelity.get("randomization")
     assert metric.heads is randomized_heads
-    found = metric.score(Measured(heat, redrawn=redrawn), settings)
+    assert metric.by_rank
+    ranks = np.stack([average_ranks(each) for each in (heat, *redrawn)])
+    found = metric.score(Measured(heat, ranks=ranks), settings)
     assert 0 <= found < 0.6
+    assert found == similarity_after_randomization(heat, redrawn)
     blind = normalize(activations[0].mean(0).numpy(), "minmax")
-    assert metric.score(Measured(blind, redrawn=np.stack([blind] * 12)), settings) == pytest.approx(1)
+    assert metric.score(Measured(blind, ranks=np.stack([average_ranks(blind)] * 13)), settings) == pytest.approx(1)
 
 
 def test_similarity_of_degenerate_maps() -> None:

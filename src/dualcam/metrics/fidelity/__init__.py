@@ -14,7 +14,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,25 +27,34 @@ if TYPE_CHECKING:
 
     from dualcam.heads import Head
 
+Maker: TypeAlias = "Callable[[Tensor], Tensor]"
+
 
 @dataclass(frozen=True)
 class Perturbation:
     """Photos made of one photo and one map.
 
-    ``view`` [H, W] -> tensor: all that the photos depend on of the map: maps with equal views have equal photos, so
-    each distinct (perturbation, view) of a photo needs to be scored once. ``photos`` (photo [3, H, W], view, settings)
-    -> [S, 3, H, W], new tensors of the photo's type. ``count`` is S. Equal perturbations are the same object, and so
-    are equal views: what one of them made of a map serves all perturbations that have it.
+    ``view`` [H, W] -> tensor: all that the photos depend on of the map, so that maps with equal views have equal
+    photos. ``parts`` (view, settings) -> [S, ...]: what each of the photos depends on, where it is less than the view:
+    two views may have equal parts. ``make`` (photo [3, H, W], settings) returns what makes of a part (or of the view,
+    without ``parts``: one photo) the photo [3, H, W], a new tensor of the photo's type; what all photos have in common
+    is made before. ``count`` is S. Equal perturbations are the same object, and so are equal views and ``make``: what
+    one of them made of a map, or of a part, serves all perturbations that have it.
     """
 
     name: str
     view: "Callable[[Tensor], Tensor]"
-    photos: "Callable[[Tensor, Tensor, FidelitySettings], Tensor]"
+    make: "Callable[[Tensor, FidelitySettings], Maker]"
     count: Callable[[FidelitySettings], int]
+    parts: "Callable[[Tensor, FidelitySettings], Tensor] | None" = None
 
     def __call__(self, photo: "Tensor", heat: "Tensor", settings: FidelitySettings) -> "Tensor":
         """Return the photos [S, 3, H, W] for a map ``heat`` [H, W]."""
-        return self.photos(photo, self.view(heat), settings)
+        import torch
+
+        view, make = self.view(heat), self.make(photo, settings)
+        photos = [make(part) for part in ([view] if self.parts is None else self.parts(view, settings))]
+        return torch.stack(photos) if photos else photo.new_empty((0, *photo.shape))
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,9 @@ class Measured:
 
     ``probability`` is p_k(x), ``probabilities`` [S] those of each perturbation's photos. ``maps`` [S, H, W] are the
     maps that the same method, branch, sign and normalization draws of class k on the photos of a perturbation;
-    ``redrawn`` [R, H, W] those of the plain photo by the heads of `FidelityMetric.heads`. ``truth`` [H, W] is 1 on the
+    ``redrawn`` [R, H, W] those of the plain photo by the heads of `FidelityMetric.heads`; in their place ``ranks``
+    [1 + R, H * W] of the map itself and these, from 0, ties in the middle, `FidelityMetric.by_rank`. Pixels that only
+    the rounding of a normalization makes equal are no ties there. ``truth`` [H, W] is 1 on the
     object (the union of its boxes, or its mask), 0 beside it, 255 ignored; None where nothing is known.
     """
 
@@ -63,6 +74,7 @@ class Measured:
     probabilities: Mapping[Perturbation, NDArray[np.floating]] = field(default_factory=dict)
     maps: Mapping[Perturbation, NDArray[np.float32]] = field(default_factory=dict)
     redrawn: NDArray[np.float32] | None = None
+    ranks: NDArray[np.float64] | None = None
     truth: NDArray[np.uint8] | None = None
 
 
@@ -75,8 +87,8 @@ class FidelityMetric:
     """A fidelity metric: a figure a photo, whose mean over photos is reported.
 
     ``asks`` names the perturbations whose probabilities ``score`` reads, ``explains`` those whose maps it reads, and
-    ``heads`` makes the changed copies of the map's own head whose maps of the plain photo it reads. ``low`` and
-    ``high`` are the ends of the range that holds for every input.
+    ``heads`` makes the changed copies of the map's own head whose maps of the plain photo it reads, ``by_rank`` only
+    the ranks of their pixels. ``low`` and ``high`` are the ends of the range that holds for every input.
     """
 
     name: str
@@ -90,6 +102,7 @@ class FidelityMetric:
     asks: Callable[[FidelitySettings], tuple[Perturbation, ...]] = _asks_nothing
     explains: Callable[[FidelitySettings], tuple[Perturbation, ...]] = _asks_nothing
     heads: "Callable[[Head, FidelitySettings], tuple[Head, ...]] | None" = None
+    by_rank: bool = False
     needs_truth: bool = False
 
     def perturbations(self, settings: FidelitySettings) -> tuple[Perturbation, ...]:

@@ -5,17 +5,17 @@ the model has learned. Only the head is randomized here, the layers below keep w
 the paper's cascade. Similarity is Spearman's rank correlation, as there.
 """
 
-import math
 from copy import deepcopy
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from dualcam.heads import Head
 from dualcam.metrics.fidelity import FidelityMetric, Measured
 from dualcam.metrics.fidelity_settings import FidelitySettings, Surgery
-from dualcam.metrics.map_similarity import spearman
+from dualcam.metrics.map_similarity import rank_correlations
+from dualcam.metrics.order import average_ranks
 
 
 def randomized_head(head: Head, surgery: Surgery, seed: int) -> Head:
@@ -53,20 +53,19 @@ def similarity_after_randomization(heat: ArrayLike, redrawn: ArrayLike) -> float
     expected even of unrelated maps, which are smooth: compare methods, not with 0. A constant map correlates with
     nothing, 0, unless both are constant: such a map has not changed, 1.
     """
-    plain = np.asarray(heat)
-    return float(np.mean([_similarity(plain, np.asarray(other)) for other in np.asarray(redrawn)]))
+    return _similarity(np.stack([average_ranks(each) for each in (heat, *np.asarray(redrawn))]))
 
 
-def _similarity(first: ArrayLike, second: ArrayLike) -> float:
-    found = spearman(first, second)
-    if math.isnan(found):
-        return float(all(np.min(each) == np.max(each) for each in (first, second)))
-    return abs(found)
+def _similarity(ranks: NDArray[np.float64]) -> float:
+    """Return the figure of ranks [1 + R, N] of the map and the others."""
+    similar = np.abs(rank_correlations(ranks[0], ranks[1:]))
+    constant = ranks.min(1) == ranks.max(1)
+    return float(np.where(np.isnan(similar), constant[0] & constant[1:], similar).mean())
 
 
 def _score(measured: Measured, settings: FidelitySettings) -> float:
-    assert measured.redrawn is not None
-    return similarity_after_randomization(measured.heat, measured.redrawn)
+    assert measured.ranks is not None
+    return _similarity(measured.ranks)
 
 
 FIDELITY = FidelityMetric(
@@ -79,4 +78,5 @@ FIDELITY = FidelityMetric(
     high=1,
     score=_score,
     heads=randomized_heads,
+    by_rank=True,
 )

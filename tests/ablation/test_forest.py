@@ -1,9 +1,7 @@
 """The study at a glance: its lines against plain differences, and what is drawn of them."""
 
-from itertools import product
 from math import nan
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 import pytest
@@ -11,59 +9,10 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Annotation
 from PIL import Image
 
-from dualcam.ablation.contrasts import Combination, make_contrasts, the_step
 from dualcam.ablation.effects import Estimate
-from dualcam.ablation.figures import Effect, Result
 from dualcam.ablation.forest import BETTER, UNDECIDED, WORSE, color_of, draw_forest, reach, rows_of, write_forest
 from dualcam.ablation.glance import OTHERS, STEP, Line, lines_of
-from dualcam.ablation.heads import HEADS
-from dualcam.evaluation.cells import NORMALIZATIONS, SIGNS
-
-ALL = [
-    Combination(head, method, sign, how)
-    for head, method, sign, how in product(HEADS, ("cam", "grad-cam++"), SIGNS, NORMALIZATIONS)
-]
-PLAIN, DUAL = the_step("cam")
-METRICS = ("MaxBoxAccV2", "Average Drop", "Top-5 Loc")
-
-
-def exact(value: float, width: float = 0.0) -> Estimate:
-    return Estimate(value, value - width, value + width / 2, 0.1, 20, 3)
-
-
-def made_up(combinations: list[Combination]) -> dict[Combination, float]:
-    return dict(zip(combinations, np.random.default_rng(5).normal(size=len(combinations)).tolist(), strict=True))
-
-
-def effects_of(value: dict[Combination, float], width: float = 0.0) -> list[Effect]:
-    return [
-        Effect(
-            contrast,
-            dict.fromkeys(
-                METRICS,
-                exact(fmean(value[after] - value[before] for before, after in contrast.pairs), width),
-            ),
-        )
-        for contrast in make_contrasts(list(value))
-    ]
-
-
-def result_of(effects: list[Effect], metrics: tuple[str, ...] = METRICS) -> Result:
-    return Result(
-        metrics=metrics,
-        lower=frozenset({"Average Drop"}),
-        values={PLAIN: {"MaxBoxAccV2": exact(1), "Average Drop": Estimate(1, 0, 2, 0, 7, 3), "Top-5 Loc": exact(1)}},
-        effects=effects,
-        equal={},
-        trivial={},
-        rows={},
-        top1=exact(90),
-        seeds=3,
-        photos=20,
-        choosing=(5,),
-        broken=0,
-        told="",
-    )
+from tests.ablation.made_up import ALL, DUAL, METRICS, PLAIN, effects_of, exact, made_up, result_of
 
 
 def test_each_part_of_the_step_is_added_first_and_last() -> None:

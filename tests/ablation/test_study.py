@@ -15,6 +15,8 @@ from dualcam.ablation.heads import HEADS
 from dualcam.ablation.study import Study, StudySettings, prepare, run_study
 from dualcam.ablation.tables import notes, titled, write_study
 from dualcam.checkpoint import fingerprint
+from dualcam.data.label_sets import LabelSets
+from dualcam.data.multi_label import with_all_labels
 from dualcam.datasets import open_dataset
 from dualcam.errors import CheckpointError, DataError
 from dualcam.evaluation.cells import Cell, MapKind
@@ -317,6 +319,13 @@ def test_a_key_knows_photos_labels_settings_and_weights(model: DualBranch, data:
     assert keys[0] == branch_key(model, photos, RECIPE)
     model.softmax_head.rows().weight.data[0, 0] += 1
     keys.append(branch_key(model, photos, RECIPE))
+    every, settings = with_all_labels(photos), replace(RECIPE, multi_label=True)
+    assert every.label_sets is not None
+    more = [np.unique([label, 0]).tolist() for label in photos.labels]
+    keys += [
+        branch_key(model, every, settings),
+        branch_key(model, replace(every, label_sets=LabelSets.of(more)), settings),
+    ]
     assert len(set(keys)) == len(keys)
 
 

@@ -134,3 +134,16 @@ def test_without_the_flag_the_run_says_which_label_counts(
     command = ["explain", photo, "-o", str(tmp_path / "n"), "--model", "builtin:efficientnet-lite0"]
     assert run([*command, "--classes", "over0.5"]) == 2
     assert "a clone of the softmax head; train it" in capsys.readouterr().err
+
+
+def test_a_study_trains_for_all_labels_and_judges_each(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--fit-head", "linear", "--seeds", "1", "--views", "1", "--epochs", "2", "--method", "cam"]
+    options += ["--head", "softmax", "sigmoid", "--normalize", "max", "--fidelity", "none"]
+    assert run(["ablate", str(data), "-o", str(tmp_path / "all"), "--multi-label", *options]) == 0
+    assert "2 trained, 0 found" in capsys.readouterr().out
+    assert run(["ablate", str(data), "-o", str(tmp_path / "main"), *options]) == 0
+    assert "2 trained, 0 found" in capsys.readouterr().out, "branches for one label are others"
+    photos = [json.loads((tmp_path / name / "ablation.json").read_text())["photos"] for name in ("all", "main")]
+    assert photos == [24, 12], "twelve photos of one to three labels"

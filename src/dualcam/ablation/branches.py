@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dualcam import checkpoint
+from dualcam.data.multi_label import with_all_labels
 from dualcam.datasets import Dataset
 from dualcam.heads import Head
 from dualcam.model import DualBranch
@@ -54,7 +55,11 @@ class Shelf:
 
 def branch_key(model: DualBranch, photos: Dataset, settings: TrainingSettings) -> str:
     """Return the digest of the classifier and its head, the photos with their labels, and every setting."""
-    labels = hashlib.blake2b(photos.labels.tobytes(), digest_size=16).hexdigest()
+    labels = hashlib.blake2b(photos.labels.tobytes(), digest_size=16)
+    if settings.multi_label:
+        sets = with_all_labels(photos).label_sets
+        assert sets is not None
+        labels.update(sets.flat.tobytes() + sets.starts.tobytes())
     content = {
         "format": BRANCH_FORMAT,
         "backbone": checkpoint.fingerprint(model.classifier),
@@ -62,7 +67,7 @@ def branch_key(model: DualBranch, photos: Dataset, settings: TrainingSettings) -
         "layer": [model.anatomy.layer, model.anatomy.layout, model.anatomy.post],
         "preprocessing": {**model.preprocessing.to_json(), "origin": ""},
         "names": [model.class_names, photos.class_names],
-        "photos": [photos.digest(), labels, photos.classes],
+        "photos": [photos.digest(), labels.hexdigest(), photos.classes],
         "settings": settings.to_json(),
         "device": model.device.type,
         "dtype": str(model.dtype),

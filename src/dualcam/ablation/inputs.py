@@ -14,10 +14,19 @@ from dualcam.model import DualBranch
 
 
 def choose_judged(
-    model: DualBranch, data: str | PathLike[str], *, split: str | None, select: str, seed: int, truth_needed: bool
+    model: DualBranch,
+    data: str | PathLike[str],
+    *,
+    split: str | None,
+    select: str,
+    seed: int,
+    multi_label: bool,
+    truth_needed: bool,
 ) -> Photos:
     """Return the photos that are judged, and those that choose thresholds; fidelity alone needs no truth."""
-    photos = choose_photos(model, data, split=split, select=select, seed=seed, truth_needed=truth_needed)
+    photos = choose_photos(
+        model, data, split=split, select=select, seed=seed, multi_label=multi_label, truth_needed=truth_needed
+    )
     return without_truth(photos) if photos.has_truth else photos
 
 

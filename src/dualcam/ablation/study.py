@@ -26,6 +26,7 @@ from dualcam.evaluation.records import Records, clear
 from dualcam.evaluation.run import Evaluation, run_evaluation
 from dualcam.evaluation.views import make_views
 from dualcam.model import DualBranch
+from dualcam.training.labels import match_classes
 from dualcam.training.settings import TrainingSettings
 
 
@@ -54,7 +55,7 @@ class StudySettings:
     train_split: str | None = None
 
     recipe: TrainingSettings = field(default_factory=TrainingSettings)
-    """Its seed and share of validation photos are the study's."""
+    """Its seed and share of validation photos are the study's; with its ``multi_label`` each label is judged, too."""
 
     protocol: Protocol = field(default_factory=lambda: Protocol(NORMALIZATIONS))
     max_megapixels: float = MAX_MEGAPIXELS
@@ -127,6 +128,9 @@ def prepare(
     fresh, model = open_training(data, settings.train, settings.train_split), without_branch(model)
     known = stand_in(model, fresh) if recipe.fit_head else model
     heads = choose_heads(settings.head, known)
+    _make_grid(heads, known, settings)  # which raises now what else it would raise when the first head is trained
+    if not recipe.fit_head:
+        match_classes(fresh, known)
     runs: list[Run] = []
     sizes: list[int] = []
     broken: dict[str, str] = {}
@@ -138,6 +142,7 @@ def prepare(
             split=settings.split,
             select=settings.select,
             seed=seed,
+            multi_label=recipe.multi_label,
             truth_needed=settings.fidelity is None,
         )
         rest, own = leave_out(fresh, photos), replace(recipe, seed=seed)
@@ -213,14 +218,17 @@ def _models(
 
 
 def _make_run(names: tuple[str, ...], seed: int, model: DualBranch, photos: Photos, settings: StudySettings) -> Run:
-    grid = make_grid(
+    return Run(f"seed-{seed}-{names[0]}", (seed,), names, model, photos, _make_grid(names, model, settings))
+
+
+def _make_grid(heads: Sequence[str], model: DualBranch, settings: StudySettings) -> Grid:
+    return make_grid(
         model,
         method=settings.method,
-        branch=[HEADS[name].branch for name in names],
+        branch=[HEADS[name].branch for name in heads],
         sign=settings.sign,
         normalize=settings.normalize,
     )
-    return Run(f"seed-{seed}-{names[0]}", (seed,), names, model, photos, grid)
 
 
 def _share(runs: Sequence[Run]) -> tuple[Run, ...]:

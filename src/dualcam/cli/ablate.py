@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from dualcam.evaluation.fidelity import Fidelity
 
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
+AnyNames = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)]
 CHEAP = ("average-drop", "increase", "average-gain")
+RECIPE = ("multi_label", "fit_head", "epochs", "lr", "weight_decay", "views")
 FULL = ("insertion", "deletion", "road", "max-sensitivity")
 
 
@@ -24,11 +26,11 @@ FULL = ("insertion", "deletion", "road", "max-sensitivity")
 class StudyOptions:
     """What is compared."""
 
-    head: Names = ()
+    head: AnyNames = ()
     """softmax, centered, log-odds (these need no training), sigmoid (the recipe), sigmoid-centered, sigmoid-random
     (other starts), sigmoid-optimum (solved by L-BFGS), sigmoid-unbalanced (plain BCE). Default: all that apply."""
 
-    method: Names = ()
+    method: AnyNames = ()
     """Methods (default: the usual ones that apply to the head; those equal by law are computed once)."""
 
     sign: Names = ("signed", "positive")
@@ -51,6 +53,9 @@ class RecipeOptions:
 
     train_split: str | None = None
     """Split of them (default: train)."""
+
+    multi_label: Annotated[bool, Parameter(negative="")] = False
+    """Train for all labels of a photo, and judge a map for each; else its main one."""
 
     fit_head: Literal["linear"] | None = None
     """linear: fit a pooled linear softmax head for the data's classes first, anew for each seed."""
@@ -196,7 +201,7 @@ def study_settings(
             "--threshold must lie in [0, 1) and --percentile in [0, 100); "
             f"got {photos.threshold} and {photos.percentile}"
         )
-    trained = {name: getattr(recipe, name) for name in ("fit_head", "epochs", "lr", "weight_decay", "views")}
+    trained = {name: getattr(recipe, name) for name in RECIPE}
     return StudySettings(
         **asdict(study),
         split=photos.split,

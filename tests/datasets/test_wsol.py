@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualcam.data.lines import BLOCK
-from dualcam.datasets import Dataset, evaluation_split, open_dataset, selection_split
+from dualcam.datasets import Dataset, evaluation_split, open_dataset, selection_split, splits_beside
 from dualcam.errors import DataError
 from tests.generators.pictures import HEIGHT, WIDTH, lines, photo
 from tests.generators.wsol import write
@@ -136,6 +136,10 @@ def test_splits_of_several_datasets(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="several datasets"):
         evaluation_split(tmp_path)
     assert open_dataset(tmp_path, "CARS/test").split == "CARS/test"
+    write(tmp_path, "ILSVRC", splits=("train", "val", "test"))
+    assert selection_split(tmp_path, "ILSVRC/test") == "ILSVRC/val"
+    assert selection_split(tmp_path, "CUB/test") is None
+    assert splits_beside(tmp_path, "CUB/test") == ["CUB/test", "CUB/train"]
 
 
 def test_splits_to_report_on_and_to_choose_with(tmp_path: Path) -> None:

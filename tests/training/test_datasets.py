@@ -7,6 +7,9 @@ import pytest
 
 from dualcam.datasets import hold_out, open_dataset, splits
 from dualcam.errors import DataError
+from dualcam.training.inputs import find_inputs
+from dualcam.training.settings import TrainingSettings
+from tests.generators import wsol
 from tests.photos_on_disk import write_folder, write_photo
 
 
@@ -73,3 +76,13 @@ def test_hold_out_is_disjoint_stratified_and_repeatable(tmp_path: Path) -> None:
     assert np.bincount(held.labels, minlength=3).tolist() == [2, 1, 0]
     assert hold_out(dataset, 0.2, seed=3)[1].paths == held.paths
     assert hold_out(dataset, 0.2, seed=4)[1].paths != held.paths
+
+
+def test_validation_photos_are_of_the_same_dataset(tmp_path: Path) -> None:
+    wsol.write(tmp_path, "CARS", prefix="CARS/")
+    wsol.write(tmp_path, "ILSVRC", splits=("train", "val"))
+    settings = TrainingSettings()
+    cars = find_inputs(tmp_path, "CARS/train", settings)
+    assert cars.val is not None and cars.val.split == "CARS/train", "held out of its own photos"
+    photos = find_inputs(tmp_path, "ILSVRC/train", settings)
+    assert photos.val is not None and photos.val.split == "ILSVRC/val"

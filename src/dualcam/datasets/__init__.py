@@ -126,14 +126,23 @@ def evaluation_split(path: str | PathLike[str]) -> str | None:
     return None
 
 
-def selection_split(path: str | PathLike[str]) -> str | None:
-    """Return the split that may choose thresholds: val (or train-fullsup) where a test split is reported on."""
-    reported = evaluation_split(path)
-    if reported is None or _last(reported) not in TEST_SPLITS:
+def selection_split(path: str | PathLike[str], beside: str | None = None) -> str | None:
+    """Return the split that may choose thresholds: val (or train-fullsup) where a test split is reported on.
+
+    ``beside``: any split of the dataset that is meant, where ``path`` holds several.
+    """
+    present = splits(path) if beside is None else splits_beside(path, beside)
+    if not any(_last(name) in TEST_SPLITS for name in present):
         return None
-    home = reported.rpartition("/")[0]
-    beside = [name for name in splits(path) if name.rpartition("/")[0] == home and _last(name) in VAL_SPLITS]
-    return min(beside, key=lambda name: VAL_SPLITS.index(_last(name)), default=None)
+    home = choose_split(Path(path), None, present, TEST_SPLITS).rpartition("/")[0]
+    found = [name for name in present if name.rpartition("/")[0] == home and _last(name) in VAL_SPLITS]
+    return min(found, key=lambda name: VAL_SPLITS.index(_last(name)), default=None)
+
+
+def splits_beside(path: str | PathLike[str], split: str) -> list[str]:
+    """Return the splits in ``path`` of the dataset that ``split`` is of: "CUB/train" and "CUB/val" of "CUB/test"."""
+    home = split.rpartition("/")[0]
+    return [name for name in splits(path) if name.rpartition("/")[0] == home]
 
 
 def choose_split(root: Path, split: str | None, present: Sequence[str], wanted: Sequence[str] = TRAIN_SPLITS) -> str:

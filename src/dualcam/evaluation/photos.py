@@ -104,7 +104,7 @@ def choose_photos(
         told = f"thresholds are the best on the reported photos themselves (maximum over {report.split!r})"
         return Photos((report,), match_labels(model, report), everything, everything, told)
     if select == "hold":
-        chosen = hold_out(opened("train"), HELD_OUT, seed)[1]
+        chosen = hold_out(opened(_train_beside(data, report.split)), HELD_OUT, seed)[1]
         told = f"thresholds chosen on {HELD_OUT:.0%} of each class of the train split (seed {seed})"
     else:
         chosen = opened(select)
@@ -146,15 +146,21 @@ def _untruthed(model: DualBranch, report: Dataset) -> Photos:
 
 
 def _best_selection(data: str | PathLike[str], report: Dataset) -> str:
-    named: str | None = datasets.selection_split(data)
+    named: str | None = datasets.selection_split(data, report.split)
     if named is not None and named != report.split:
         return named
-    present = datasets.splits(data)
-    if "train" in present and report.split != "train":
-        train = open_dataset(data, "train")
+    train_split = _train_beside(data, report.split)
+    if train_split in datasets.splits(data) and report.split != train_split:
+        train = open_dataset(data, train_split)
         if (train.boxes is None) == (report.boxes is None) and (train.masks is None) == (report.masks is None):
             return "hold"
     return "even"
+
+
+def _train_beside(data: str | PathLike[str], split: str) -> str:
+    """Return the name of the train split of the dataset that ``split`` belongs to, whether or not there is one."""
+    found = [name for name in datasets.splits_beside(data, split) if name.rpartition("/")[2] == "train"]
+    return found[0] if found else "train"
 
 
 def match_labels(model: DualBranch, dataset: Dataset) -> NDArray[np.int64]:

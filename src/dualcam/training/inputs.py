@@ -5,7 +5,7 @@ from os import PathLike
 from typing import Protocol
 
 from dualcam.data.multi_label import check_single, with_all_labels
-from dualcam.datasets import Dataset, hold_out, open_dataset, splits
+from dualcam.datasets import Dataset, hold_out, open_dataset, splits_beside
 
 VAL_SPLITS = ("val", "train-fullsup")
 
@@ -45,7 +45,8 @@ def find_inputs(data: str | PathLike[str] | Dataset, split: str | None, settings
         dataset, own_val = data, None
     else:
         dataset = open_dataset(data, split)
-        names = [name for name in splits(data) if name.rpartition("/")[2] in VAL_SPLITS and name != dataset.split]
+        beside = splits_beside(data, dataset.split)  # another dataset's val split is not this one's
+        names = [name for name in beside if name.rpartition("/")[2] in VAL_SPLITS and name != dataset.split]
         own_val = open_dataset(data, names[0]) if names and settings.val_share else None
     if settings.multi_label:
         dataset = with_all_labels(dataset)

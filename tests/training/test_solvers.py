@@ -13,9 +13,10 @@ from dualcam.heads import Head
 from dualcam.losses import class_balanced_bce, positive_weights
 from dualcam.training.lbfgs import Lbfgs
 from dualcam.training.memory import InMemory
-from dualcam.training.objective import Task
+from dualcam.training.objective import Task, widest
 from dualcam.training.probe import fit_linear_head
 from dualcam.training.settings import Anchor, TrainingSettings
+from dualcam.training.sgd import Sgd
 
 PHOTOS, CHANNELS, CLASSES, DECAY = 60, 4, 3, 1e-2
 
@@ -99,3 +100,23 @@ def test_fitted_head_is_regularized_multinomial_regression(task: Task) -> None:
     oracle.fit((centred / scale).numpy(), task.labels.numpy())
     ours = linear(values.float()).softmax(1).detach().numpy()
     assert np.allclose(ours, oracle.predict_proba((centred / scale).numpy()), atol=1e-4)
+
+
+def test_a_device_without_double_precision_is_asked_for_none(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Apple's accelerator a float64 tensor is an error: sums are float32 there, and L-BFGS runs on the CPU."""
+    apple = torch.device("mps")
+    assert (widest(apple), widest(torch.device("cpu"))) == (torch.float32, torch.float64)
+    head = deepcopy(task.softmax_head)
+    solver = Lbfgs(head, task, TrainingSettings(solver="lbfgs"), apple)
+    solver.epoch(0, None, lambda count: None)
+    assert next(solver.exact.parameters()).device.type == "cpu"
+    asked = []
+
+    def narrow(device: torch.device) -> torch.dtype:
+        asked.append(device)
+        return torch.float32
+
+    monkeypatch.setattr("dualcam.training.sgd.widest", narrow)
+    sgd = Sgd(head, task, TrainingSettings(), torch.device("cpu"), 0.01)
+    assert np.isfinite(sgd.epoch(0, None, lambda count: None))
+    assert asked == [torch.device("cpu")]

@@ -38,7 +38,7 @@ def look_at_rows(runs: Sequence[Run]) -> dict[str, RowFacts]:
 
 def facts_of(head: Head, *, centered: bool = False) -> tuple[float, float]:
     """Return (mean row, positive weights) in percent, of the rows less their mean row if ``centered``."""
-    weight, bias = (part.detach().double().cpu() for part in head.rows())
+    weight, bias = (part.detach().cpu().double() for part in head.rows())
     if centered:
         weight = weight - weight.mean(0)
     return 100 * LastLayer(head, weight, bias).mean_row_share, 100 * float((weight > 0).double().mean())

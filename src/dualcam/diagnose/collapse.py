@@ -164,5 +164,5 @@ def highest_after(
         with torch.no_grad():
             clamp = forwards.model.anatomy.nonnegative
             maps = combine(weight_parts(method, moved), moved.activations, "positive", clamp_weights=clamp)
-        found.append(maps.flatten(1).amax(1).double().cpu().numpy())
+        found.append(maps.flatten(1).amax(1).cpu().double().numpy())
     return np.concatenate(found)

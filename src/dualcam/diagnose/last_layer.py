@@ -41,7 +41,7 @@ class LastLayer:
     def inputs(self, tapped: Tapped) -> Tensor:
         """Return z [B, E] of a forward, in double precision on the CPU."""
         if self.head.is_linear:
-            return tapped.activations.double().cpu().mean((2, 3))
+            return tapped.activations.cpu().double().mean((2, 3))
         with torch.no_grad(), evaluating(self.head), fed(_module(self.head)) as tap:
             self.head(self.head.input_of(tapped))
         assert tap.value is not None, "the layer was found by a forward through it"

@@ -87,7 +87,7 @@ def _combine(method: Method, evidence: Evidence, *, clamp_weights: bool, single:
         signed = combine(parts, evidence.activations, "signed", clamp_weights=clamp_weights)
         positive = combine(parts, evidence.activations, "positive", clamp_weights=clamp_weights)
     pair = (each.squeeze(1) if single else each for each in (signed, positive))
-    return Maps(*(each.double().cpu().numpy() for each in pair))
+    return Maps(*(each.cpu().double().numpy() for each in pair))
 
 
 def _join(parts: Sequence[Maps]) -> Maps:

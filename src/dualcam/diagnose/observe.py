@@ -160,7 +160,7 @@ def _see(model: DualBranch, look: Look, forward: Forward, layers: Layers) -> See
             taps.append(model.tap_for(model.softmax_head, look.views.to(model.device, model.dtype)))
     nothing = torch.empty(0, 0, dtype=torch.float64)
     read = tuple(torch.cat([layer.inputs(tap) for tap in taps]) if layer else nothing for layer in layers)
-    return Seen(look.prepared, to_keep(model, forward), forward.logits.double().cpu(), own.double().cpu(), read)
+    return Seen(look.prepared, to_keep(model, forward), forward.logits.cpu().double(), own.cpu().double(), read)
 
 
 def _together(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dualcam.errors import TrainingDiverged
 from dualcam.heads import Head
-from dualcam.training.objective import Objective, decay
+from dualcam.training.objective import Objective, decay, widest
 from dualcam.training.settings import TrainingSettings
 
 ITERATIONS = 25
@@ -25,8 +25,9 @@ class Lbfgs:
     """
 
     def __init__(self, head: Head, task: Objective, settings: TrainingSettings, device: torch.device) -> None:
-        self.head, self.task, self.settings, self.device = head, task, settings, device
-        self.exact = deepcopy(head).double()
+        self.head, self.task, self.settings = head, task, settings
+        self.device = device if widest(device) == torch.float64 else torch.device("cpu")
+        self.exact = deepcopy(head).to(self.device).double()
         self.anchors = [p.detach().clone() for p in self.exact.parameters()] if settings.anchor == "start" else None
         self.rows = task.rows()
         self.last: float | None = None

@@ -84,7 +84,7 @@ class Task:
         """Return targets [B, C] in [0, 1]: one- or multi-hot labels, or the classifier's probabilities of the view."""
         if self.label_kind == "soft":
             with torch.no_grad(), evaluating(self.softmax_head):
-                own = features.to(next(self.softmax_head.parameters()).dtype)
+                own = features.to(next(self.softmax_head.parameters()))
                 return to_probabilities(self.softmax_head.classify(own) / self.temperature, self.outputs).to(features)
         return hot(self.labels, rows // self.features.views, self.softmax_head.classes).to(features)
 
@@ -116,6 +116,11 @@ def decay(head: Head, anchors: list[Tensor] | None) -> Tensor:
     others = anchors if anchors is not None else [torch.zeros_like(p) for p in parameters]
     pairs = zip(parameters, others, strict=True)
     return torch.stack([(p - a).square().sum() for p, a in pairs if decays(p)]).sum() / 2
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """Return the widest floating type that ``device`` has: Apple's have no double precision."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def decays(parameter: Tensor) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dualcam.errors import TrainingDiverged
 from dualcam.heads import Head
-from dualcam.training.objective import Objective, decays
+from dualcam.training.objective import Objective, decays, widest
 from dualcam.training.passes import seeded, statistics_told
 from dualcam.training.settings import TrainingSettings
 from dualcam.training.stream import sharing
@@ -55,11 +55,11 @@ class Sgd:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(number)
         order = np.random.default_rng((self.settings.seed, 1, number)).permutation(self.task.rows())
-        total, seen = torch.zeros((), dtype=torch.float64, device=self.device), 0
+        total, seen = torch.zeros((), dtype=widest(self.device), device=self.device), 0
         batches = self.task.features.batches(order, self.settings.batch_size, number)
         for step, (rows, features) in enumerate(batches):
             loss, count = self._step(rows, features.to(self.device))
-            total += loss.double() * count
+            total += loss.to(total.dtype) * count
             seen += count
             advance(count)
             if step % CHECK_EVERY == 0:

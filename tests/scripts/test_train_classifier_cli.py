@@ -1,5 +1,6 @@
 """`dualcam train-classifier` as a user runs it: alone, and as two processes that may be killed."""
 
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dualcam.classifier.checkpoint import MANIFEST
 from dualcam.cli.main import run
 from tests.photos_on_disk import write_folder, write_photo
 
@@ -73,6 +75,7 @@ def test_mistakes_end_with_a_message_and_code_2(data: Path, tmp_path: Path, caps
         (["-m", "timm:nothing"], "timm has no model"),
         ([*NETWORK, "--batch-size", "0"], "batch_size must be at least 1"),
         ([*NETWORK, "--devices", "0"], "devices and nodes must be at least 1"),
+        ([*NETWORK, "--nodes", "2"], "--nodes 2 needs MASTER_ADDR, MASTER_PORT, NODE_RANK"),
         (["-m", "timm:test_resnet", "--weights", "absent.pt", "--device", "cpu"], "is not a file"),
         ([], "--model"),
     ]
@@ -166,3 +169,24 @@ def test_weights_of_a_run_are_finite_numbers_without_a_network_file(data: Path, 
     options = ["--train", "head", "--epochs", "1", "--lr", "0.01", "--augment", "none", "--workers", "0"]
     assert run(["train-classifier", str(data), *NETWORK, "-o", str(out), *options]) == 0
     assert all(bool(torch.isfinite(tensor.float()).all()) for tensor in load_file(out / "weights.safetensors").values())
+
+
+@pytest.mark.slow
+def test_the_size_is_the_checkpoint_s(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, branch = tmp_path / "classifier", tmp_path / "branch"
+    arguments = ["train-classifier", str(data), *NETWORK, "-o", str(out), "--epochs", "1"]
+    assert run([*arguments, "--size", "16"]) == 2
+    assert "--size must be at least 32" in capsys.readouterr().err
+    assert run([*arguments, "--size", "64"]) == 0
+    assert run(["train", str(data), "-m", str(out), "-o", str(branch), "--epochs", "1", "--size", "96"]) == 0
+    sizes = [
+        json.loads((each).read_text())["preprocessing"]["size"] for each in (out / MANIFEST, branch / "dualcam.json")
+    ]
+    assert sizes == [[64, 64], [96, 96]]
+
+
+def test_what_the_file_system_refuses_is_told(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert run(["train-classifier", str(data), *NETWORK, "-o", str(tmp_path / "file" / "out"), "--epochs", "1"]) == 2
+    error = capsys.readouterr().err
+    assert "Not a directory; choose another folder" in error and "Traceback" not in error

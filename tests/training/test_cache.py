@@ -1,6 +1,7 @@
 """The cache of features: what names it, what it holds, how it survives."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import dualcam
-from dualcam.data.views import PhotoViews, ViewRecipe
+from dualcam.data.views import PhotoViews, SingleViews, ViewRecipe
 from dualcam.datasets import open_dataset
 from dualcam.errors import DataError
 from dualcam.model import DualBranch
@@ -120,3 +121,28 @@ def test_no_readable_photo_is_an_error(model: DualBranch, tmp_path: Path) -> Non
 def test_workers_make_the_same_views(model: DualBranch, photos: Path, tmp_path: Path) -> None:
     alone, many = build(model, photos, tmp_path / "one"), build(model, photos, tmp_path / "many", workers=2)
     assert alone.features.tobytes() == many.features.tobytes()
+
+
+def test_a_disk_that_is_too_small_is_told_before_it_is_full(
+    model: DualBranch, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = shutil.disk_usage(tmp_path)._replace(free=2000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
+    with pytest.raises(DataError, match=r"--cache-dir.*--views.*--no-cache"):
+        build(model, photos, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*/features.npy"))
+    room = room._replace(free=10_000_000)
+    assert build(model, photos, tmp_path / "cache").was_built
+
+
+def test_without_a_cache_one_view_is_a_new_crop_in_every_epoch(model: DualBranch, photos: Path) -> None:
+    views = PhotoViews(open_dataset(photos), model.preprocessing, replace(RECIPE, count=1))
+    whole = views[3][1]
+    drawn = [SingleViews(views, [3], epoch)[0][1] for epoch in (0, 0, 1)]
+    assert all(isinstance(each, torch.Tensor) for each in (whole, *drawn))
+    first, again, later = drawn
+    assert torch.equal(first, again)  # type: ignore[arg-type]
+    assert not torch.equal(first, later)  # type: ignore[arg-type]
+    assert not torch.equal(first, whole[0])  # type: ignore[arg-type]
+    several = PhotoViews(open_dataset(photos), model.preprocessing, RECIPE)
+    assert torch.equal(SingleViews(several, [9], 1)[0][1], whole[0])  # type: ignore[arg-type]

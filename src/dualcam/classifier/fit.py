@@ -33,6 +33,7 @@ def fit_classifier(
     split: str | None = None,
     weights: str = "pretrained",
     download: bool = False,
+    size: int | None = None,
     device: str = "cpu",
     processes: LaunchOptions | Processes | None = None,
     workers: int = 0,
@@ -44,9 +45,10 @@ def fit_classifier(
     """Fine-tune ``model`` on the image labels of ``data``; return ``out``, which `dualcam.wrap` takes.
 
     ``model``: "torchvision:NAME", "wsol:NAME", "timm:NAME", or the directory of a trained classifier; its last layer is
-    made anew unless its class names are those of the data. ``settings`` and ``changes`` to them (``epochs=3``): see
-    `ClassifierSettings`. ``processes`` shares the work; with more than one, each runs the calling program from its
-    start. ``resume`` goes on with the run in ``out``, on a CPU to the same bits; ``overwrite`` starts over.
+    made anew unless its class names are those of the data. ``size``: side of the input in pixels (None: the network's
+    own). ``settings`` and ``changes`` to them (``epochs=3``): see `ClassifierSettings`. ``processes`` shares the work;
+    with more than one, each runs the calling program from its start. ``resume`` goes on with the run in ``out``, on a
+    CPU to the same bits; ``overwrite`` starts over.
 
     Raises `DataError`, `ModelError`, `CheckpointError`, `TrainingDiverged`, `ProcessLost`.
     """
@@ -60,6 +62,7 @@ def fit_classifier(
     with torch.random.fork_rng(devices=[]):  # random weights are those of the seed, in every process
         torch.manual_seed(settings.seed)
         start, source = open_start(model, LoadOptions(weights, download))
+    start = replace(start, preprocessing=start.preprocessing.sized(size))
     kept = inputs.train.class_names is not None and inputs.train.class_names == start.class_names
     head = make_ready(start.module, start.preprocessing.size, inputs.train.classes, seed=settings.seed, keep=kept)
     fresh = start.fresh if weights == "pretrained" else ()
@@ -96,6 +99,7 @@ def run(course: Course, inputs: Inputs, folder: Path, source: str, *, resume: bo
     train = labelled(inputs.train, settings)
     val = None if inputs.val is None else labelled(inputs.val, settings)
     identity = {**settings.to_json(), "source": source, "photos": inputs.train.digest()}
+    identity["size"] = course.preprocessing.size
     state = load_state(folder, identity, ClassifierEpoch) if resume else None
     history = [] if state is None else list(state.history)
     shares.meet()  # before the first process writes again what the others read

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -146,8 +146,7 @@ def evaluate(
     check_work(work.batch_size, work.workers)
     check_judge(judge)
     wrapped = open_model(model)
-    if judge.size is not None:
-        wrapped.preprocessing = replace(wrapped.preprocessing, size=(judge.size, judge.size))
+    wrapped.preprocessing = wrapped.preprocessing.sized(judge.size)
     cells = make_grid(wrapped, **asdict(grid))
     which = {key: getattr(photos, key) for key in ("split", "select", "seed", "multi_label")}
     chosen = choose_photos(wrapped, data, **which, truth_needed=faith.fidelity is None)
@@ -192,8 +191,6 @@ def check_judge(judge: JudgeOptions) -> None:
     """Raise `ChoiceError` for options that can not be met."""
     from dualcam.errors import ChoiceError
 
-    if judge.size is not None and judge.size < 32:
-        raise ChoiceError(f"--size must be at least 32 pixels; got {judge.size}")
     if not 0 <= judge.threshold < 1:
         raise ChoiceError(f"--threshold must lie in [0, 1) of the map's maximum; got {judge.threshold}")
     if not 0 <= judge.percentile < 100:

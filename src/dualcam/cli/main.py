@@ -6,6 +6,7 @@ Settings come from ``--config FILE.yaml`` (or ``dualcam.yaml`` in the current fo
 (``DUALCAM_EXPLAIN_MODEL`` for ``dualcam explain --model``), then flags; the later wins.
 """
 
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,13 +66,25 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = app.meta(arguments, exit_on_error=False, print_error=True, result_action="return_value")
     except CycloptsError:
         return 2
-    except (DualcamError, FileNotFoundError) as error:
+    except DualcamError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on where it stopped", file=sys.stderr)
         return 130
     return code if isinstance(code, int) else 0
+
+
+def told(error: OSError) -> str:
+    """Return what the file system refused, and the way out where it is another place."""
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    elsewhere = {*(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT), *(errno.ENOTDIR, errno.EEXIST)}
+    way_out = "; choose another folder, or change that" if error.errno in elsewhere else ""
+    return f"{error.filename}: {error.strerror}{way_out}"
 
 
 def main() -> None:

@@ -16,6 +16,9 @@ from dualcam.training.settings import TrainingSettings
 class RunOptions:
     """Where things are kept, and how a run goes on."""
 
+    size: int | None = None
+    """Side of the input in pixels (default: the model's own); the checkpoint keeps it."""
+
     split: str | None = None
     """Split to train on, where the data has splits (default: train)."""
 
@@ -65,7 +68,8 @@ def train(
     check_out(out, resume=run.resume, overwrite=run.overwrite)
     shares = launch(devices, pick_device(model.device)) if devices.shared else ALONE
     wrapped = open_model(model)
-    options = {field.name: getattr(run, field.name) for field in fields(run)}
+    wrapped.preprocessing = wrapped.preprocessing.sized(run.size)
+    options = {field.name: getattr(run, field.name) for field in fields(run) if field.name != "size"}
     trained = fit(wrapped, data, out, branch, reporter=TerminalReporter(), processes=shares, **options)
     if not shares.is_first:
         return 0

@@ -25,6 +25,9 @@ class NetworkOptions:
     download: Annotated[bool, Parameter(negative="")] = False
     """Allow the download of pretrained weights."""
 
+    size: int | None = None
+    """Side of the input in pixels (default: the network's own)."""
+
     device: str = "auto"
     """cpu, cuda, cuda:1, mps; auto takes an accelerator where there is one."""
 
@@ -76,6 +79,7 @@ def train_classifier(
         split=run.split,
         weights=network.weights,
         download=network.download,
+        size=network.size,
         processes=shares,
         workers=run.workers,
         resume=run.resume,

@@ -1,6 +1,6 @@
 """What a classifier expects of its input, and how a photo is brought there and boxes back."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from dualcam.types import Fit
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LEAST_SIDE = 32
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -47,6 +48,14 @@ class Preprocessing:
                 raise ChoiceError(f"{name} must be {what}; got {values}")
         if not 0 < self.crop_share <= 1:
             raise ChoiceError(f"crop_share must lie in (0, 1]; got {self.crop_share}")
+
+    def sized(self, side: int | None) -> "Preprocessing":
+        """Return this for square input of ``side`` pixels (None: as it is); raises `ChoiceError` below 32 pixels."""
+        if side is None:
+            return self
+        if side < LEAST_SIDE:
+            raise ChoiceError(f"--size must be at least {LEAST_SIDE} pixels; got {side}")
+        return replace(self, size=(side, side))
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

@@ -87,7 +87,10 @@ class PhotoViews(torch.utils.data.Dataset[tuple[int, Tensor | str]]):
 
 
 class SingleViews(torch.utils.data.Dataset[tuple[int, Tensor | str]]):
-    """One view of a photo at a time, drawn anew each epoch, in a given order of rows (photo * V + view)."""
+    """One view of a photo at a time, drawn anew each epoch, in a given order of rows (photo * V + view).
+
+    View 0 is the whole photo, unless it is the only one: then each epoch draws another crop, and none is kept.
+    """
 
     def __init__(self, photos: PhotoViews, order: list[int], epoch: int) -> None:
         self.photos, self.order, self.epoch = photos, order, epoch
@@ -102,4 +105,5 @@ class SingleViews(torch.utils.data.Dataset[tuple[int, Tensor | str]]):
         image = open_or_tell(self.photos.dataset, photo)
         if isinstance(image, str):
             return row, image
+        number = 1 if recipe.count == 1 else number
         return row, view(image, self.photos.preprocessing, recipe, (recipe.seed, self.epoch, photo, number))

@@ -7,7 +7,9 @@ everything that decides its content: classifier weights, tapped layer, preproces
 
 import hashlib
 import json
+import math
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,9 +196,22 @@ def _fill(model: DualBranch, head: Head, photos: PhotoViews, folder: Path, worke
 
 def _map_features(folder: Path, progress: dict[str, Any], rows: int) -> np.memmap[Any, np.dtype[np.float32]]:
     path = folder / "features.npy"
-    mode = "r+" if progress["done"] and path.is_file() else "w+"
     shape = (rows, *progress["shape"])
-    return np.lib.format.open_memmap(path, mode=mode, dtype=np.float32, shape=shape)
+    if progress["done"] and path.is_file():
+        return np.lib.format.open_memmap(path, mode="r+", dtype=np.float32, shape=shape)
+    path.unlink(missing_ok=True)
+    check_room(folder, 4 * math.prod(shape))
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise `DataError` where the disk of ``folder`` has less than ``needed`` bytes: a map of a full disk is fatal."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"the features take {needed / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB; choose another "
+            "disk (--cache-dir, or DUALCAM_CACHE), fewer --views, or --no-cache"
+        )
 
 
 def open_cache(folder: Path, *, was_built: bool) -> FeatureCache:

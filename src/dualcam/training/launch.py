@@ -1,5 +1,6 @@
 """Start the processes of a run, by Lightning Fabric: one device, many, many nodes."""
 
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,8 @@ def launch(options: Devices, device: str) -> "Processes":
 
     if isinstance(options, LaunchOptions):
         check_precision(options.precision, device)
+    if options.nodes > 1:
+        check_nodes(options.nodes)
     kind, _, number = device.partition(":")
     if number and options.shared:
         raise ChoiceError(f"--device {device} is one device, --devices {options.devices} are several; choose one")
@@ -88,3 +91,15 @@ def launch(options: Devices, device: str) -> "Processes":
     with processes.losses_told():
         fabric.launch()
     return Processes(fabric.global_rank, fabric.world_size, fabric, options.timeout)
+
+
+def check_nodes(nodes: int) -> None:
+    """Raise `ChoiceError` where nothing tells this machine how to meet the other ``nodes``: it would wait for them."""
+    from lightning_fabric.plugins.environments import LSFEnvironment, SLURMEnvironment, TorchElasticEnvironment
+
+    lacking = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
+    if lacking and not any(each.detect() for each in (SLURMEnvironment, TorchElasticEnvironment, LSFEnvironment)):
+        raise ChoiceError(
+            f"--nodes {nodes} needs {', '.join(lacking)} in the environment: address and free port of the first "
+            "machine, and which machine this is, from 0. Slurm and torchrun set what they need"
+        )

@@ -45,6 +45,7 @@ def train(preparation: Preparation, folder: Path | None, *, resume: bool) -> Dua
         "cached": preparation.cached,
         "photos": inputs.train.digest(),
         "backbone": fingerprint(trained.classifier),
+        "size": trained.preprocessing.size,
     }
     solver = make_solver(head, task, settings, trained.device, cached=preparation.cached)
     course = Course(solver, head, task, val, settings, report, folder, identity, preparation.processes)

@@ -60,7 +60,8 @@ class TrainingSettings:
     """The learning rate falls to a tenth every so many epochs; 0 keeps it."""
 
     views: int = 4
-    """Views kept of each photo: the whole photo, and augmented ones."""
+    """Views of each photo that an epoch goes through: the whole photo, and augmented ones. One view is the whole photo,
+    or without a cache a crop that each epoch draws anew."""
 
     augment: Augment = "crop"
     """crop: 7/8 of width and height, flipped or not. resized-crop: any part down to min_scale. none: one view."""

@@ -1,5 +1,6 @@
 """Features by many processes: each computes those of its own photos, the first puts the files together."""
 
+import math
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from dualcam.training.cache import (
     FeatureCache,
     build_cache,
     cache_path,
+    check_room,
     locked,
     open_cache,
     photos_per_forward,
@@ -79,6 +81,7 @@ def _put_together(parts: list[tuple[range, Path]], photos: int, final: Path) -> 
         caches = [(place, open_cache(path, was_built=True)) for place, path in parts]
         first = caches[0][1]
         shape = (photos * first.views, *first.features.shape[1:])
+        check_room(partial, 4 * math.prod(shape))
         features = np.lib.format.open_memmap(partial / "features.npy", mode="w+", dtype=np.float32, shape=shape)
         positions: list[int] = []
         broken: dict[str, str] = {}

@@ -38,6 +38,39 @@ def results(model: str) -> dict[str, Any]:
     }
 
 
+def test_a_branch_s_own_figures_are_shown_whatever_the_normalization(tmp_path: Path) -> None:
+    checkpoint.save(wrapped("pooled-linear"), tmp_path)
+    manifest = read_manifest(tmp_path)
+    measured = results("x")
+    for cell in measured["cells"]:
+        cell["normalize"] = "minmax"
+    text = make_card(manifest, measured)
+    assert "| sigmoid | cam | positive | minmax | 55.5" in text
+    assert "| sigmoid | cam | positive | max | 55.5" in make_card(manifest, results("x"))
+    assert "| softmax | cam | signed | ivr" not in make_card(manifest, results("x"))
+
+
+def test_baselines_directions_and_accuracy_are_those_of_the_evaluation(tmp_path: Path) -> None:
+    checkpoint.save(wrapped("pooled-linear"), tmp_path)
+    measured = results("x") | {"top1": interval(71.0), "better": {"Average Drop": "lower", "Top-1 Loc": "higher"}}
+    measured["trivial"] = {"centre blob": {"Average Drop": interval(20.0)}}
+    for cell in measured["cells"]:
+        cell["metrics"]["Average Drop"] = {"value": interval(30.0), "over_plain": None, "over_softmax": None}
+    text = make_card(read_manifest(tmp_path), measured)
+    assert "| Top-1 Loc ↑ | Average Drop ↓ |" in text
+    assert "| centre blob |  |  |  |  | 20.0 |" in text
+    assert "On the 7 photos of the evaluation below its Top-1 is 71.0 % [70.0, 72.0]." in text
+
+
+def test_a_random_start_is_no_copy(tmp_path: Path) -> None:
+    model = wrapped("pooled-linear")
+    model.training_record = {"settings": {"start": "random"}}
+    checkpoint.save(model, tmp_path)
+    text = write_card(tmp_path).read_text(encoding="utf-8")
+    assert "A copy" not in text
+    assert "from a random start" in text
+
+
 def test_a_trained_branch_says_what_it_saw_and_that_the_classifier_is_the_same(tmp_path: Path) -> None:
     model = wrapped("pooled-linear")
     digest = fingerprint(model.classifier)

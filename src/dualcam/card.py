@@ -15,6 +15,12 @@ NAME = "README.md"
 CONVENTIONAL = ("seed", "solver", "start", "balance", "labels", "lr", "epochs", "batch_size", "weight_decay", "anchor")
 UNUSUAL = {"frozen_mode": "eval", "precision": "32-true"}
 """Settings that stand in the card where they are not as usual."""
+STARTS = {
+    "clone": "A copy of the classification head",
+    "centered": "A copy of the classification head, less the mean of its rows",
+    "random": "A head like the classification head, from a random start",
+}
+ARROWS = {"higher": " ↑", "lower": " ↓"}
 LIMITS = """\
 - The branch explains the classes it was trained on, from photos like those it saw; elsewhere its zero means less.
 - Maps are as fine as the tapped layer's grid. A box surrounds the evidence, which may be a part of the object.
@@ -44,9 +50,9 @@ def make_card(manifest: dict[str, Any], results: dict[str, Any] | None = None) -
     source = manifest["source"] or "a classifier in memory"
     parts = [
         f"# Sigmoid branch of {source}",
-        "A copy of the classification head, trained with class-balanced binary cross-entropy while everything else was "
-        "frozen. The softmax branch goes on classifying; this branch explains, in logits: above zero speaks for a "
-        "class, below zero against it.",
+        f"{STARTS[training.get('settings', {}).get('start', 'clone')]}, trained with class-balanced binary "
+        "cross-entropy while everything else was frozen. The softmax branch goes on classifying; this branch explains, "
+        "in logits: above zero speaks for a class, below zero against it.",
         _table(
             ("", ""),
             [
@@ -61,7 +67,7 @@ def make_card(manifest: dict[str, Any], results: dict[str, Any] | None = None) -
         "## Training",
         _training(training),
         "## Accuracy",
-        _accuracy(manifest, training),
+        _accuracy(manifest, training, results),
         "## Localization and fidelity",
         _figures(results)
         if results
@@ -108,7 +114,7 @@ def _training(training: dict[str, Any]) -> str:
     return _table(("", ""), rows)
 
 
-def _accuracy(manifest: dict[str, Any], training: dict[str, Any]) -> str:
+def _accuracy(manifest: dict[str, Any], training: dict[str, Any], results: dict[str, Any] | None) -> str:
     before, after = training.get("backbone_before"), manifest["backbone"]
     last = training.get("last_epoch") or {}
     lines = []
@@ -128,24 +134,37 @@ def _accuracy(manifest: dict[str, Any], training: dict[str, Any]) -> str:
             "well a class's logits put the photos that have it first, the mean over the classes of the held-out "
             f"photos): {own} branch {100 * theirs:.1f} %, sigmoid branch {100 * ours:.1f} %."
         )
+    top1 = (results or {}).get("top1")
+    if top1:
+        lines.append(
+            f"On the {top1['n']} photos of the evaluation below its Top-1 is {top1['mean']:.1f} % "
+            f"[{top1['low']:.1f}, {top1['high']:.1f}]."
+        )
     return " ".join(lines) or "No photos were held out, so no accuracy was measured in training."
 
 
 def _figures(results: dict[str, Any]) -> str:
-    shown = [cell for cell in results["cells"] if cell["normalize"] == "max" or str(_name(cell)) == results["baseline"]]
+    cells = results["cells"]
+    made = {cell["normalize"] for cell in cells}
+    kept = {"max"} & made or made  # one normalization where there is a choice: they differ less than branches
+    shown = [cell for cell in cells if cell["normalize"] in kept or str(_name(cell)) == results["baseline"]]
     metrics = list(dict.fromkeys(name for cell in shown for name in cell["metrics"]))
     rows: list[tuple[object, ...]] = []
     for cell in shown:
         values = [_value(cell["metrics"].get(name)) for name in metrics]
         rows.append((cell["branch"], cell["method"], cell["sign"], cell["normalize"], *values))
-    center = results.get("center_box") or {}
-    if center:
-        rows.append(("centre box", "", "", "", *(f"{center[m]['mean']:.1f}" if m in center else "" for m in metrics)))
+    unseeing = {"centre box": results.get("center_box") or {}, **(results.get("trivial") or {})}
+    for name, figures in unseeing.items():
+        if figures:
+            rows.append((name, "", "", "", *(f"{figures[m]['mean']:.1f}" if m in figures else "" for m in metrics)))
+    better = results.get("better") or {}
+    heads = [f"{name}{ARROWS.get(better.get(name, ''), '')}" for name in metrics]
     notes = (
         f"n = {results['n']}; `{results['command']}`; {results['selection']}. In brackets: difference to the same cell "
-        "of the softmax branch with its 95 % paired bootstrap interval. The first row is plain CAM."
+        "of the softmax branch with its 95 % paired bootstrap interval. ↑ higher is better, ↓ lower. The last rows "
+        "look at no photo."
     )
-    return _table(("branch", "method", "sign", "normalize", *metrics), rows) + "\n\n" + notes
+    return _table(("branch", "method", "sign", "normalize", *heads), rows) + "\n\n" + notes
 
 
 def _name(cell: dict[str, Any]) -> str:

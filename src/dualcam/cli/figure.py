@@ -1,5 +1,6 @@
 """`dualcam figure`: qualitative panels of a dataset, good and bad ones."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -60,14 +61,19 @@ def figure(
     for how in picks:
         chosen = pick(ious, how, count, seed)
         shown = [show(wrapped, photos, position, columns, loader, threshold) for position in chosen]
-        groups.append((f"{how} of {len(ious)}", [item for item in shown if item is not None]))
+        by = "drawn by seed" if how == "random" else f"by the IoU of {columns[1].title}"
+        groups.append((f"{how} of {len(ious)}, {by}", [item for item in shown if item is not None]))
     write_panel(draw_figure(groups, columns), out)
     means = ", ".join(
         f"{column.title} {100 * np.mean([row[place] for row in ious.values()]):.1f}"
         for place, column in enumerate(columns)
     )
     print(f"{out}: mean IoU of {len(ious)} photos in percent: {means}")
-    return 0
+    broken = len(positions) - len(ious)
+    if broken:
+        names = "`dualcam data check` names them"
+        print(f"broken: {broken} of {len(positions)} photos can not be read and are left out; {names}", file=sys.stderr)
+    return 1 if broken else 0
 
 
 COMMAND = figure

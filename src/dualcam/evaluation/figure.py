@@ -23,6 +23,9 @@ from dualcam.types import Box
 
 RED = (255, 65, 54)
 ROW, GAP, MARGIN, HEAD, CAPTION = 168, 10, 18, 30, 20
+WIDEST, LEAST_COLUMN = 2 * ROW, 150
+"""Pixels that a panorama may take, and that a column has at least, so that its title has room beside a tower."""
+LEGEND = "green: the map's box; red: true boxes; IoU: of the two; heat: share of each map's maximum"
 Pick = Literal["best", "worst", "random"]
 
 
@@ -117,8 +120,7 @@ def show(
     ((_, evidence),) = explain_positions(model, photos, [(position, item)], columns)
     truth = _truth(photos, position, evidence[0])
     picture = item.picture()
-    width = max(1, round(picture.width * ROW / picture.height))
-    picture = picture.resize((width, ROW), Image.Resampling.BICUBIC)
+    picture = picture.resize(tile_size(picture.width, picture.height), Image.Resampling.BICUBIC)
     scale = (picture.width / item.placement.source[0], picture.height / item.placement.source[1])
     first = picture.copy()
     _draw_truth(first, truth, scale)
@@ -135,16 +137,22 @@ def show(
     return Shown(probability, tuple(pictures), tuple(ious))
 
 
+def tile_size(width: int, height: int) -> tuple[int, int]:
+    """Return the size, as large as a tile may be, of a picture of this shape."""
+    factor = min(ROW / height, WIDEST / width)
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
 def draw_figure(groups: Sequence[tuple[str, Sequence[Shown]]], columns: Sequence[Column]) -> Image.Image:
-    """Return the figure: a heading a group, a row a photo; green is predicted, red is true."""
+    """Return the figure: a heading a group, a row a photo, and what the colors mean."""
     rows = [shown for _, group in groups for shown in group]
-    widths = [max((row.pictures[column].width for row in rows), default=ROW) for column in range(1 + len(columns))]
+    widths = [max([LEAST_COLUMN, *(row.pictures[place].width for row in rows)]) for place in range(1 + len(columns))]
     width = 2 * MARGIN + sum(widths) + GAP * len(columns)
-    height = 2 * MARGIN + HEAD + sum(HEAD + len(group) * (ROW + CAPTION + GAP) for _, group in groups)
+    height = 2 * MARGIN + 2 * HEAD + sum(HEAD + len(group) * (ROW + CAPTION + GAP) for _, group in groups)
     canvas = Image.new("RGB", (width, height), GROUND)
     pen = ImageDraw.Draw(canvas)
     lefts = [MARGIN + sum(widths[:column]) + GAP * column for column in range(len(widths))]
-    titles = ["photo, true boxes red", *(column.title for column in columns)]
+    titles = ["photo", *(column.title for column in columns)]
     for left, room, title in zip(lefts, widths, titles, strict=True):
         pen.text((left, MARGIN + 8), fitted(title, font(13, bold=True), room), INK, font(13, bold=True), anchor="lm")
     top = MARGIN + HEAD
@@ -153,12 +161,14 @@ def draw_figure(groups: Sequence[tuple[str, Sequence[Shown]]], columns: Sequence
         top += HEAD
         for row in group:
             for left, room, image in zip(lefts, widths, row.pictures, strict=True):
-                canvas.paste(image, (left + (room - image.width) // 2, top))
+                canvas.paste(image, (left + (room - image.width) // 2, top + (ROW - image.height) // 2))
             notes = [row.title, *(f"IoU {100 * value:.0f} %" for value in row.ious)]
             for left, room, note in zip(lefts, widths, notes, strict=True):
                 place = (left, top + ROW + CAPTION // 2 + 1)
                 pen.text(place, fitted(note, font(12), room), SOFT, font(12), anchor="lm")
             top += ROW + CAPTION + GAP
+    place = (MARGIN, height - MARGIN - HEAD // 2)
+    pen.text(place, fitted(LEGEND, font(12), width - 2 * MARGIN), SOFT, font(12), anchor="lm")
     return canvas
 
 

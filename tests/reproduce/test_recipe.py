@@ -1,5 +1,6 @@
 """Recipes are complete, agree with what was published, and mistakes in one's own are named."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,18 @@ def test_only_narrows_by_kind_and_widens_within_one() -> None:
     assert len(choose(("cub",), every)) == 6
     assert len(choose(("cub", "cars", "resnet50"), every)) == 4
     assert [recipe.name for recipe in choose(("cub", "vgg16", "cam"), every)] == ["cub-vgg16-cam"]
-    with pytest.raises(ChoiceError, match=r"birds.*cub"):
+    for words in (
+        ("cub,resnet50",),
+        ("CUB", "ResNet-50"),
+        ("cub,", "resnet50"),
+        ("cub-resnet50-cam,cub-resnet50-gradcam",),
+    ):
+        assert [recipe.name for recipe in choose(words, every)] == ["cub-resnet50-cam", "cub-resnet50-gradcam"]
+    assert choose(("ILSVRC", "inception_v3", "grad-cam"), every) == (recipes()["imagenet-inceptionv3-gradcam"],)
+    with pytest.raises(ChoiceError, match=r"birds.*cub.*resnet50.*gradcam"):
         choose(("birds",), every)
+    with pytest.raises(ChoiceError, match=r"no recipe is all of"):
+        choose(("cub-resnet50-cam", "vgg16"), every)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +80,13 @@ def test_only_narrows_by_kind_and_widens_within_one() -> None:
     [
         ("epochs: 50", "epochs: many", "epochs is 'many'"),
         ("epochs: 50", "epochs: 1.5", "whole number"),
-        ("epochs: 50", "epoch: 50", "lacks epochs"),
+        ("epochs: 50", "epoch: 50", "does not know epoch and lacks epochs"),
+        ("epochs: 50", "epochs: .inf", "a number of at least 0"),
+        ("batch_size: 32", "batch_size: 0", "batch_size is 0"),
+        ("threshold: 0.2", "threshold: 20", "threshold is 20.0"),
+        ("methods: [cam]", "methods: cam", "expected a list"),
+        ("methods: [cam]", "methods: [gradcam]", "'gradcam' is not known; choose one of .*'grad-cam'"),
+        ("model: wsol:resnet50-28", "model:", "model is None"),
         ("dataset: CUB\n", "", "lacks dataset"),
         ("dataset: CUB", "dataset: CUB\ncolor: red", "does not know color"),
         ("dataset: CUB", "dataset: [", "no recipe"),
@@ -83,3 +100,17 @@ def test_mistakes_are_named(tmp_path: Path, before: str, after: str, message: st
     with pytest.raises(ChoiceError, match=message) as raised:
         read_recipe(path)
     assert str(path) in str(raised.value)
+
+
+def test_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
+    text = (FOLDER / "cub-resnet50-cam.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("  lr: 1.0e-4", "  lr: 1e-4").replace("epochs: 50", "epochs: 5e1"), encoding="utf-8")
+    assert replace(read_recipe(path), name="cub-resnet50-cam") == recipes()["cub-resnet50-cam"]
+
+
+def test_a_file_of_anything_else_is_no_recipe(tmp_path: Path) -> None:
+    (tmp_path / "photo.yaml").write_bytes(bytes(range(256)))
+    for path in (tmp_path / "photo.yaml", tmp_path, tmp_path / "absent.yaml"):
+        with pytest.raises(ChoiceError, match="is no recipe"):
+            read_recipe(path)

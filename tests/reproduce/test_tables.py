@@ -10,7 +10,8 @@ import pytest
 from dualcam.errors import CheckpointError
 from dualcam.reproduce.plan import Place
 from dualcam.reproduce.recipe import recipes
-from dualcam.reproduce.tables import as_rich, header, read_lines, write_tables
+from dualcam.reproduce.run import notes
+from dualcam.reproduce.tables import as_rich, cells, header, read_lines, write_tables
 
 METRICS = ("Average Drop", "Increase in Confidence", "Top-1 Loc", "GT-known Loc", "MaxBoxAccV2")
 
@@ -51,7 +52,7 @@ def usual() -> list[dict[str, Any]]:
 
 def test_base_dual_difference_and_published(tmp_path: Path) -> None:
     recipe, place = recipes()["cub-resnet50-cam"], Place(tmp_path, tmp_path)
-    write(place.results(recipe, "cam"), *usual())
+    write(place.results(recipe, "cam", fidelity=True), *usual())
     drop, increase = read_lines(recipe, place, "table1")
     assert (drop.metric, increase.metric) == ("Average Drop", "Increase in Confidence")
     assert (drop.base.mean, drop.dual.mean, drop.dual.n) == (40.0, 45.0, 50)
@@ -72,7 +73,7 @@ def test_base_dual_difference_and_published(tmp_path: Path) -> None:
 
 def test_the_classifier_is_the_same_before_and_after(tmp_path: Path) -> None:
     recipe, place = recipes()["imagenet-resnet50-cam"], Place(tmp_path, tmp_path)
-    write(place.results(recipe, "cam"), *usual())
+    write(place.results(recipe, "cam", fidelity=False), *usual())
     first, *rest = read_lines(recipe, place, "table2")
     assert first.metric == "Top-1 Cls"
     assert first.base == first.dual
@@ -83,7 +84,7 @@ def test_the_classifier_is_the_same_before_and_after(tmp_path: Path) -> None:
 
 def test_columns_of_published_figures_are_there_where_any_are(tmp_path: Path) -> None:
     recipe, place = recipes()["cub-resnet50-cam"], Place(tmp_path, tmp_path)
-    write(place.results(recipe, "cam"), *usual())
+    write(place.results(recipe, "cam", fidelity=True), *usual())
     for table, columns in (("table1", 14), ("small", 12)):
         lines = read_lines(recipe, place, table)
         assert len(header(lines)) == columns
@@ -96,16 +97,38 @@ def test_columns_of_published_figures_are_there_where_any_are(tmp_path: Path) ->
 def test_a_scorer_of_its_own_leaves_no_paired_difference(tmp_path: Path) -> None:
     recipe, place = recipes()["cub-resnet50-cam"], Place(tmp_path, tmp_path, as_published=True)
     assert place.folder(recipe) != Place(tmp_path, tmp_path).folder(recipe)
-    write(place.results(recipe, "cam"), *usual())
-    write(place.results(recipe, "cam", own_scorer=True), cell("sigmoid", "positive", 12.0, None, " (sigmoid)"))
+    write(place.results(recipe, "cam", fidelity=True), *usual())
+    write(
+        place.results(recipe, "cam", fidelity=True, own_scorer=True),
+        cell("sigmoid", "positive", 12.0, None, " (sigmoid)"),
+    )
     drop, _ = read_lines(recipe, place, "table1")
     assert (drop.base.mean, drop.dual.mean, drop.difference, drop.over_clamp) == (40.0, 12.0, None, None)
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     recipe, place = recipes()["cub-resnet50-cam"], Place(tmp_path, tmp_path)
-    with pytest.raises(CheckpointError, match="no result of"):
-        read_lines(recipe, place, "table1")
-    write(place.results(recipe, "cam"), cell("softmax", "signed", 40.0, None))
+    assert read_lines(recipe, place, "table1") == []
+    write(place.results(recipe, "cam", fidelity=True), cell("softmax", "signed", 40.0, None))
     with pytest.raises(CheckpointError, match="sigmoid positive"):
         read_lines(recipe, place, "table1")
+    file = place.results(recipe, "cam", fidelity=True) / "results.json"
+    file.write_text("{", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="no result of"):
+        read_lines(recipe, place, "table1")
+
+
+def test_no_minus_stands_before_zero(tmp_path: Path) -> None:
+    recipe, place = recipes()["cub-resnet50-cam"], Place(tmp_path, tmp_path)
+    cells_of = [cell("softmax", "signed", 40.0, None), *usual()[1:3], cell("sigmoid", "positive", 45.0, -0.001)]
+    write(place.results(recipe, "cam", fidelity=True), *cells_of)
+    assert cells(read_lines(recipe, place, "table1")[0])[6].startswith("+0.00 [")
+
+
+def test_notes_speak_of_published_figures_where_there_are_any(tmp_path: Path) -> None:
+    recipe, place = recipes()["cub-resnet50-cam"], Place(tmp_path, tmp_path)
+    write(place.results(recipe, "cam", fidelity=True), *usual())
+    assert "predecessor" in notes(place, read_lines(recipe, place, "table1"))
+    told = notes(place, read_lines(recipe, place, "small"), ["CARS"])
+    assert "predecessor" not in told
+    assert told.endswith("NOT MEASURED: CARS.")

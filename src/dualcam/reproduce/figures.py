@@ -49,15 +49,16 @@ def figure_steps(name: str, chosen: Iterable[Recipe], place: Place) -> list[Step
 
 
 def _draw(name: str, recipe: Recipe, place: Place) -> Step:
-    branch = place.folder(recipe) / "branch"
+    branch, data = place.folder(recipe) / "branch", find_data(place.root, recipe.dataset)
+    named, needs = place.folder(recipe).name, (branch / "dualcam.json",)
     if name in FIGURES and FIGURES[name].distortions:
-        out = place.out / name / recipe.name
-        command = ("diagnose", str(branch), *place.options, "-o", str(out))
-        return Step(f"{name}: {recipe.name}", command, out / "diagnosis.json")
-    picture = place.out / name / f"{recipe.name}.png"
+        out = place.out / name / named
+        command = ("diagnose", str(branch), str(data.folder), *data.test, *place.options, *place.loading)
+        return Step(f"{name}: {named}", (*command, "-o", str(out)), out / "diagnosis.json", needs=needs)
+    picture = place.out / name / f"{named}.png"
     methods = [method for method in recipe.methods if name not in FIGURES or method in FIGURES[name].methods]
     command = (
-        *("figure", str(find_data(place.root, recipe.dataset)), "--model", str(branch), *place.options),
-        *("-o", str(picture), "--method", *methods, "--threshold", f"{recipe.evaluation.threshold:g}"),
+        *("figure", str(data.folder), *data.test, "--model", str(branch), *place.options, "-o", str(picture)),
+        *("--method", *methods, "--threshold", f"{recipe.evaluation.threshold:g}"),
     )
-    return Step(f"{name}: {recipe.name}", command, picture)
+    return Step(f"{name}: {named}", command, picture, needs=needs)

@@ -4,6 +4,7 @@ Sources: the learning rates and schedules that the paper's authors published wit
 thresholds of the localization literature. A file of one's own takes the same fields.
 """
 
+import math
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,8 @@ from dualcam.errors import ChoiceError, check_choice
 
 FOLDER = Path(__file__).parent / "recipes"
 SMALL = Path(__file__).parent / "small"
+LEAST = {"batch_size": 1, "size": 32, "lr": 1e-12, "lr_factor": 1e-12, "head_lr_factor": 1e-12}
+"""The least value of a number; else 0."""
 Part = TypeVar("Part")
 
 
@@ -78,17 +81,21 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe file; raises `ChoiceError` that names the file and the field."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ChoiceError(f"{path} is no recipe: {error}") from error
     known = {field.name for field in fields(Recipe)} - {"name", "train"}
     content = _checked(path, "the recipe", content, known, optional=frozenset({"train"}))
     stage = content["classifier"]
+    names = {name: content.get(name) for name in ("dataset", "backbone", "model", *({"train"} & content.keys()))}
+    for name, value in names.items():
+        if not isinstance(value, str) or not value:
+            raise ChoiceError(f"{path}: {name} is {value!r}; expected a name")
     return Recipe(
         name=path.stem,
-        dataset=str(content["dataset"]),
-        backbone=str(content["backbone"]),
-        methods=tuple(content["methods"]),
-        model=str(content["model"]),
+        dataset=content["dataset"],
+        backbone=content["backbone"],
+        methods=_methods(path, content["methods"]),
+        model=content["model"],
         classifier=None if stage is None else _part(path, "classifier", stage, ClassifierRecipe),
         branch=_part(path, "branch", content["branch"], BranchRecipe),
         evaluation=_part(path, "evaluation", content["evaluation"], EvaluationRecipe),
@@ -103,38 +110,87 @@ def recipes(folder: Path = FOLDER) -> MappingProxyType[str, Recipe]:
 
 
 def choose(only: tuple[str, ...], candidates: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
-    """Return the ``candidates`` of which every word of ``only`` is a part of the name ("cub", "resnet50", "gradcam").
+    """Return the ``candidates`` that ``only`` names, by dataset, backbone or method ("cub", "resnet50", "gradcam").
 
-    Words of the same kind widen the choice: cub and cars are both datasets. Raises `ChoiceError` where none is left.
+    A word may be a recipe's whole name; commas join words; capitals, hyphens and underscores do not count. Words of
+    one kind widen the choice: cub and cars are both datasets. Raises `ChoiceError` where a word names nothing, or none
+    is left.
     """
-    parts = [{recipe.name.split("-")[place] for recipe in candidates} for place in range(3)]
-    strange = [word for word in only if not any(word in part for part in parts)]
+    words = {_plain(word) for joined in only for word in joined.split(",") if word.strip()}
+    kinds = [{word for recipe in candidates for word in _words(recipe)[kind]} for kind in range(4)]
+    strange = sorted(word for word in words if not any(word in kind for kind in kinds))
     if strange:
-        known = ", ".join(sorted(set().union(*parts)))
-        raise ChoiceError(f"--only {' '.join(strange)} is no dataset, backbone or method here; there are {known}")
-    wanted = [part & set(only) or part for part in parts]
+        known = "; ".join(
+            f"{what} {', '.join(dict.fromkeys(recipe.name.split('-')[place] for recipe in candidates))}"
+            for place, what in enumerate(("datasets", "backbones", "methods"))
+            if all(recipe.name.count("-") >= place for recipe in candidates)
+        )
+        raise ChoiceError(f"--only {', '.join(strange)}: no dataset, backbone or method here; there are {known}")
+    wanted = [kind & words or kind for kind in kinds]
     found = tuple(
         recipe
         for recipe in candidates
-        if all(word in want for word, want in zip(recipe.name.split("-"), wanted, strict=True))
+        if all(want.intersection(own) for want, own in zip(wanted, _words(recipe), strict=True))
     )
     if not found:
-        raise ChoiceError(f"no recipe is all of {', '.join(only)}")
+        raise ChoiceError(f"no recipe is all of {', '.join(sorted(words))}; leave one out")
     return found
+
+
+def _words(recipe: Recipe) -> tuple[set[str], ...]:
+    """Return what names a recipe's dataset, its backbone, its methods, and the recipe itself."""
+    dataset, _, rest = recipe.name.partition("-")
+    backbone, _, method = rest.partition("-")
+    given = ((dataset, recipe.dataset), (backbone, recipe.backbone), (method, recipe.methods[0]), (recipe.name,))
+    return tuple({_plain(word) for word in words if word} for words in given)
+
+
+def _plain(word: str) -> str:
+    return word.strip().lower().replace("-", "").replace("_", "")
+
+
+def _methods(path: Path, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise ChoiceError(f"{path}: methods is {value!r}; expected a list, such as [cam] or [grad-cam, layer-cam]")
+    if path.parent not in (FOLDER, SMALL):  # those are tested; methods load PyTorch
+        from dualcam import methods
+
+        for name in value:
+            check_choice(f"{path}: methods", name, methods.available())
+    return tuple(value)
 
 
 def _part(path: Path, name: str, content: Any, kind: type[Part]) -> Part:
     known = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
     content = _checked(path, name, content, set(known))
+    values = {}
     for field, value in content.items():
+        where = f"{path}: {name}.{field}"
         if known[field] is str:
-            check_choice(f"{path}: {name}.{field}", value, ("all", "head"))
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise ChoiceError(f"{path}: {name}.{field} is {value!r}; expected a number that is not negative")
-        if known[field] is int and value != int(value):
-            raise ChoiceError(f"{path}: {name}.{field} is {value!r}; expected a whole number")
-    return kind(**content)
+            check_choice(where, value, ("all", "head"))
+            values[field] = value
+        else:
+            values[field] = _number(where, value, whole=known[field] is int, least=LEAST.get(field, 0))
+    if values.get("threshold", 0) >= 1:
+        raise ChoiceError(
+            f"{path}: {name}.threshold is {values['threshold']!r}; expected a share of the maximum, below 1"
+        )
+    return kind(**values)
+
+
+def _number(where: str, value: Any, *, whole: bool, least: float) -> float:
+    """Return ``value`` as a number of at least ``least``: YAML reads 1e-4, without a point, as text."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not least <= number < math.inf:
+        raise ChoiceError(f"{where} is {value!r}; expected a number of at least {least:g}")
+    if not whole:
+        return number
+    if number != int(number):
+        raise ChoiceError(f"{where} is {value!r}; expected a whole number")
+    return int(number)
 
 
 def _checked(
@@ -142,7 +198,14 @@ def _checked(
 ) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ChoiceError(f"{path}: {name} is {type(content).__name__}; expected fields {', '.join(sorted(known))}")
-    for problem, names in (("lacks", known - content.keys()), ("does not know", content.keys() - known - optional)):
-        if names:
-            raise ChoiceError(f"{path}: {name} {problem} {', '.join(sorted(map(str, names)))}")
+    problems = [
+        f"{problem} {', '.join(sorted(map(str, names)))}"
+        for problem, names in (
+            ("does not know", content.keys() - known - optional),
+            ("lacks", known - content.keys()),
+        )
+        if names
+    ]
+    if problems:
+        raise ChoiceError(f"{path}: {name} {' and '.join(problems)}; its fields are {', '.join(sorted(known))}")
     return content

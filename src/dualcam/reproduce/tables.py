@@ -26,7 +26,9 @@ USUAL = (
 NAMES = ("dataset", "backbone", "method", "metric")
 BASELINES = (("clamp alone",), ("centered",), ("centre box", "centre blob"))
 """Columns of what needs no training, by what stands there: a metric has one of the last two."""
-AGAINST = ("published", "less it")
+AGAINST = ("published", "measured less published")
+LOWER = ("Average Drop", "Complexity")
+"""Metrics that are better the lower they are."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,16 @@ class Line:
 
 
 def read_lines(recipe: Recipe, place: Place, table: str) -> list[Line]:
-    """Return the lines of ``recipe`` in ``table``, of the results on disk; raises `CheckpointError`."""
+    """Return the lines of ``recipe`` in ``table``, of the results that are on disk; raises `CheckpointError`."""
     lines = []
     for method in recipe.methods:
         known = published(table, recipe.dataset, recipe.backbone, method)
-        results = _read(place.results(recipe, method) / "results.json")
-        own = place.results(recipe, method, own_scorer=True) / "results.json"
-        own_results = _read(own) if own.is_file() else None
+        file = place.results(recipe, method, fidelity=table != "table2") / "results.json"
+        if not file.is_file():
+            continue
+        results = _read(file)
+        own = place.results(recipe, method, fidelity=True, own_scorer=True) / "results.json"
+        own_results = _read(own) if place.as_published and own.is_file() else None
         wanted = tuple(known) or tuple(name for name in USUAL if _has(results, name))
         for metric in wanted:
             line = _line(recipe, method, metric, results, known.get(metric))
@@ -107,7 +112,7 @@ def header(lines: Sequence[Line]) -> list[str]:
 def cells(line: Line) -> list[str]:
     """Return a line as text, in the order of `header`; the last two are empty where nothing was published."""
     gaps = [
-        "" if gap is None else f"{gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]"
+        "" if gap is None else f"{_signed(gap.mean)} [{_signed(gap.low)}, {_signed(gap.high)}]"
         for gap in (line.difference, line.over_clamp)
     ]
     pair = line.published
@@ -115,14 +120,18 @@ def cells(line: Line) -> list[str]:
     if pair is not None:
         against = [
             f"{pair.base:.2f} -> {pair.dual:.2f}",
-            f"{line.base.mean - pair.base:+.2f} -> {line.dual.mean - pair.dual:+.2f}",
+            f"{_signed(line.base.mean - pair.base)} -> {_signed(line.dual.mean - pair.dual)}",
         ]
     return [
-        *(line.dataset, line.backbone, line.method, line.metric),
+        *(line.dataset, line.backbone, line.method, f"{line.metric} {'↓' if line.metric in LOWER else '↑'}"),
         *(f"{line.base.mean:.2f}", f"{line.dual.mean:.2f}", *gaps, str(line.dual.n)),
         *("".join(f"{line.others[name]:.2f}" for name in names if name in line.others) for names in BASELINES),
         *against,
     ]
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}"  # no minus before zero
 
 
 def _line(recipe: Recipe, method: str, metric: str, results: dict[str, Any], pair: Pair | None) -> Line:

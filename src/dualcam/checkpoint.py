@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dualcam import sources
@@ -20,7 +20,7 @@ from dualcam.adapter import Adapter
 from dualcam.data.preprocessing import Preprocessing
 from dualcam.errors import CheckpointError, ModelError, WeightsMismatch
 from dualcam.examine import examine
-from dualcam.files import write_json, write_whole
+from dualcam.files import write_json, write_tensors
 from dualcam.heads import Head
 from dualcam.model import DualBranch
 from dualcam.sources import Classifier, LoadOptions
@@ -180,9 +180,8 @@ def _save_head(head: Head, path: Path, *, half: bool) -> str:
     state: dict[str, Tensor] = {}
     for name, tensor in head.state_dict().items():
         stored = tensor.detach().cpu().contiguous()
-        state[name] = stored.half() if half and stored.is_floating_point() else stored.clone()
-    with write_whole(path) as temporary:
-        save_file(state, temporary)
+        state[name] = stored.half() if half and stored.is_floating_point() else stored
+    write_tensors(path, state)
     return _digest(path)
 
 

@@ -5,7 +5,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from dualcam.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
@@ -27,3 +32,18 @@ def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
     with write_whole(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_tensors(path: Path, tensors: "dict[str, Tensor]") -> None:
+    """Write ``tensors`` as safetensors, whole or not at all; raises `CheckpointError` where they can not be written."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with write_whole(path) as temporary:
+        try:
+            save_file({name: one.detach().cpu().contiguous().clone() for name, one in tensors.items()}, temporary)
+        except SafetensorError as error:
+            size = sum(one.numel() * one.element_size() for one in tensors.values()) / 1e6
+            raise CheckpointError(
+                f"{path} ({size:.1f} MB) can not be written: {error}; make room there, or choose another folder"
+            ) from error

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dualcam.errors import CheckpointError
-from dualcam.files import write_json, write_whole
+from dualcam.files import write_json, write_tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,14 +34,10 @@ def save_classifier(
     record: dict[str, Any],
 ) -> None:
     """Write ``module``, made ready from the network called ``source``; the manifest comes last."""
-    from safetensors.torch import save_file
-
     from dualcam.checkpoint import versions
 
     (folder / MANIFEST).unlink(missing_ok=True)
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
-    with write_whole(folder / WEIGHTS) as temporary:
-        save_file(state, temporary)
+    write_tensors(folder / WEIGHTS, module.state_dict())
     content = {
         "format": FORMAT,
         "source": source,

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from dualcam.errors import CheckpointError
-from dualcam.files import write_json, write_whole
+from dualcam.files import write_json, write_tensors
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -31,8 +31,7 @@ def save_state(out: Path, identity: dict[str, Any], state: RunState[Row]) -> Non
     """Write the state; the JSON is replaced last, so that a kill leaves this state or the one before."""
     folder = out / FOLDER
     name = f"epoch-{len(state.history):04d}.safetensors"
-    with write_whole(folder / name) as temporary:
-        save_file({key: tensor.cpu().contiguous().clone() for key, tensor in state.tensors.items()}, temporary)
+    write_tensors(folder / name, state.tensors)
     content = {"identity": identity, "tensors": name, "converged": state.converged}
     write_json(folder / "state.json", {**content, "history": [asdict(row) for row in state.history]})
     for old in folder.glob("epoch-*.safetensors"):

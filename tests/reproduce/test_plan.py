@@ -219,3 +219,8 @@ def test_figures_are_drawn_of_branches(name: str, place: Place) -> None:
     drawn = figure_steps(name, chosen[:1], place)
     assert [step.command[0] for step in drawn][-1] == ("diagnose" if name == "figure1" else "figure")
     assert drawn[-2].command[0] == "train"
+
+
+def test_a_recipe_of_one_s_own_shows_its_methods_where_the_figure_has_others(place: Place) -> None:
+    drawn = figure_steps("figure4", [recipes()["cub-resnet50-cam"]], place)[-1]
+    assert value(drawn.command, "--method") == "cam"

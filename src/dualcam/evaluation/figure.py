@@ -133,8 +133,8 @@ def show(
             draw_box(image, box, scale)
         pictures.append(image)
         ious.append(value)
-    probability = f"{evidence[0].name}, {100 * evidence[0].probability:.0f} %"
-    return Shown(probability, tuple(pictures), tuple(ious))
+    title = f"class {evidence[0].name}: p = {100 * evidence[0].probability:.0f} %"
+    return Shown(title, tuple(pictures), tuple(ious))
 
 
 def tile_size(width: int, height: int) -> tuple[int, int]:

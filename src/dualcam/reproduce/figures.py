@@ -54,9 +54,10 @@ def _draw(name: str, recipe: Recipe, place: Place) -> Step:
     if name in FIGURES and FIGURES[name].distortions:
         out = place.out / name / named
         command = ("diagnose", str(branch), str(data.folder), *data.test, *place.options, *place.loading)
-        return Step(f"{name}: {named}", (*command, "-o", str(out)), out / "diagnosis.json", needs=needs)
+        return Step(f"{name}: {named}", (*command, "-o", str(out)), out / "index.html", needs=needs)  # written last
     picture = place.out / name / f"{named}.png"
-    methods = [method for method in recipe.methods if name not in FIGURES or method in FIGURES[name].methods]
+    shown = FIGURES[name].methods if name in FIGURES else recipe.methods
+    methods = [method for method in recipe.methods if method in shown] or recipe.methods
     command = (
         *("figure", str(data.folder), *data.test, "--model", str(branch), *place.options, "-o", str(picture)),
         *("--method", *methods, "--threshold", f"{recipe.evaluation.threshold:g}"),

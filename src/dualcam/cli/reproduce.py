@@ -105,7 +105,11 @@ def reproduce(
     lost = [*outcome.failed, *outcome.left_out]
     if target in FIGURES:
         drawn = [str(step.output) for step in todo if target in step.title and step.is_done]
-        print(f"{target}: {', '.join(drawn) or 'nothing drawn'}")
+        if not drawn:
+            raise DualcamError(
+                f"nothing of {target} was drawn ({'; '.join([*missing, *lost])}); see the messages above"
+            )
+        print(f"{target}: {', '.join(drawn)}")
     else:
         write_table(target, chosen, place, [*missing, *lost])
     for text in outcome.broken:
@@ -186,7 +190,7 @@ def write_table(target: str, chosen: Sequence["Recipe"], place: "Place", missing
 
     lines = collect(target, chosen, place)
     if not lines:
-        raise DualcamError(f"nothing of {target} was measured ({'; '.join(missing)}); the messages stand above")
+        raise DualcamError(f"nothing of {target} was measured ({'; '.join(missing)}); see the messages above")
     told = notes(place, lines, missing)
     name = target + ("-as-published" if place.as_published else "")
     files = write_tables(place.out, name, lines, told)

@@ -98,12 +98,17 @@ def test_a_scorer_of_its_own_leaves_no_paired_difference(tmp_path: Path) -> None
     recipe, place = recipes()["cub-resnet50-cam"], Place(tmp_path, tmp_path, as_published=True)
     assert place.folder(recipe) != Place(tmp_path, tmp_path).folder(recipe)
     write(place.results(recipe, "cam", fidelity=True), *usual())
-    write(
-        place.results(recipe, "cam", fidelity=True, own_scorer=True),
-        cell("sigmoid", "positive", 12.0, None, " (sigmoid)"),
-    )
+    own = place.results(recipe, "cam", fidelity=True, own_scorer=True)
+    write(own, cell("sigmoid", "positive", 12.0, None, " (sigmoid)"))
+    content = json.loads((own / "results.json").read_text(encoding="utf-8"))
+    content["trivial"]["centre blob"] = {"Average Drop (sigmoid)": interval(30.0)}
+    (own / "results.json").write_text(json.dumps(content), encoding="utf-8")
     drop, _ = read_lines(recipe, place, "table1")
     assert (drop.base.mean, drop.dual.mean, drop.difference, drop.over_clamp) == (40.0, 12.0, None, None)
+    assert drop.others["dual branch, scored by softmax"] == 45.0
+    assert drop.others["centre blob, scored by sigmoid"] == 30.0
+    assert cells(drop)["dual branch, scored by softmax"] == "45.00"
+    assert header([drop])[-4:-2] == ["dual branch, scored by softmax", "centre blob, scored by sigmoid"]
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
@@ -122,7 +127,7 @@ def test_no_minus_stands_before_zero(tmp_path: Path) -> None:
     recipe, place = recipes()["cub-resnet50-cam"], Place(tmp_path, tmp_path)
     cells_of = [cell("softmax", "signed", 40.0, None), *usual()[1:3], cell("sigmoid", "positive", 45.0, -0.001)]
     write(place.results(recipe, "cam", fidelity=True), *cells_of)
-    assert cells(read_lines(recipe, place, "table1")[0])[6].startswith("+0.00 [")
+    assert cells(read_lines(recipe, place, "table1")[0])["difference"].startswith("+0.00 [")
 
 
 def test_notes_speak_of_published_figures_where_there_are_any(tmp_path: Path) -> None:

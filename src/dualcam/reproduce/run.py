@@ -32,7 +32,8 @@ AS_PUBLISHED = (
     " As published: branches from a random start, one new crop of each photo an epoch, batch statistics and dropout in "
     "the frozen part while they are trained; the first true box only; MaxBoxAccV2 at the threshold that is best on the "
     "reported photos; the dual branch's fidelity scored by the sigmoid branch itself, which can not be compared with "
-    "the base's. Not repeated: the drift of the published classifier's running statistics meanwhile; maps and scores "
+    "the base's: beside it stand the same maps scored by the softmax branch, and a blob scored by the sigmoid branch. "
+    "Not repeated: the drift of the published classifier's running statistics meanwhile; maps and scores "
     "are the classifier's own."
 )
 

@@ -26,6 +26,8 @@ USUAL = (
 NAMES = ("dataset", "backbone", "method", "metric")
 BASELINES = (("clamp alone",), ("centered",), ("centre box", "centre blob"))
 """Columns of what needs no training, by what stands there: a metric has one of the last two."""
+OWN_SCORER = ("dual branch, scored by softmax", "centre blob, scored by sigmoid")
+"""What explains figures that the sigmoid branch scored itself: its maps before the base's judge, no map before it."""
 AGAINST = ("published", "measured less published")
 LOWER = ("Average Drop", "Complexity")
 """Metrics that are better the lower they are."""
@@ -77,7 +79,7 @@ def write_tables(folder: Path, name: str, lines: Sequence[Line], notes: str) -> 
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     names = header(lines)
-    told = [cells(line)[: len(names)] for line in lines]
+    told = [_row(line, names) for line in lines]
     writer.writerows([names, *told])
     rows = [names, ["---"] * len(NAMES) + ["---:"] * (len(names) - len(NAMES)), *told]
     body = "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -98,36 +100,39 @@ def as_rich(lines: Sequence[Line], title: str, notes: str) -> Table:
         row = (line.dataset, line.backbone, line.method)
         if last not in {None, row}:
             table.add_section()
-        table.add_row(*cells(line)[: len(names)])
+        table.add_row(*_row(line, names))
         last = row
     return table
 
 
 def header(lines: Sequence[Line]) -> list[str]:
-    """Return the names of the columns; those beside published figures stand last, where there are any."""
+    """Return the names of the columns; those that only some tables have stand last."""
+    own = [name for name in OWN_SCORER if any(name in line.others for line in lines)]
     against = AGAINST if any(line.published for line in lines) else ()
-    return [*NAMES, "base", "dual branch", "difference", "over clamp", "n", *map(" or ".join, BASELINES), *against]
+    baselines = map(" or ".join, BASELINES)
+    return [*NAMES, "base", "dual branch", "difference", "over clamp", "n", *baselines, *own, *against]
 
 
-def cells(line: Line) -> list[str]:
-    """Return a line as text, in the order of `header`; the last two are empty where nothing was published."""
-    gaps = [
-        "" if gap is None else f"{_signed(gap.mean)} [{_signed(gap.low)}, {_signed(gap.high)}]"
-        for gap in (line.difference, line.over_clamp)
-    ]
+def cells(line: Line) -> dict[str, str]:
+    """Return a line as text, by the names of its columns."""
+    arrow = "↓" if line.metric in LOWER else "↑"
+    found = dict(zip(NAMES, (line.dataset, line.backbone, line.method, f"{line.metric} {arrow}"), strict=True))
+    found |= {"base": f"{line.base.mean:.2f}", "dual branch": f"{line.dual.mean:.2f}", "n": str(line.dual.n)}
+    for name, gap in (("difference", line.difference), ("over clamp", line.over_clamp)):
+        if gap is not None:
+            found[name] = f"{_signed(gap.mean)} [{_signed(gap.low)}, {_signed(gap.high)}]"
+    for names in (*BASELINES, *((name,) for name in OWN_SCORER)):
+        found[" or ".join(names)] = "".join(f"{line.others[name]:.2f}" for name in names if name in line.others)
     pair = line.published
-    against = ["", ""]
     if pair is not None:
-        against = [
-            f"{pair.base:.2f} -> {pair.dual:.2f}",
-            f"{_signed(line.base.mean - pair.base)} -> {_signed(line.dual.mean - pair.dual)}",
-        ]
-    return [
-        *(line.dataset, line.backbone, line.method, f"{line.metric} {'↓' if line.metric in LOWER else '↑'}"),
-        *(f"{line.base.mean:.2f}", f"{line.dual.mean:.2f}", *gaps, str(line.dual.n)),
-        *("".join(f"{line.others[name]:.2f}" for name in names if name in line.others) for names in BASELINES),
-        *against,
-    ]
+        gaps = (_signed(line.base.mean - pair.base), _signed(line.dual.mean - pair.dual))
+        found |= dict(zip(AGAINST, (f"{pair.base:.2f} -> {pair.dual:.2f}", " -> ".join(gaps)), strict=True))
+    return found
+
+
+def _row(line: Line, names: Sequence[str]) -> list[str]:
+    told = cells(line)
+    return [told.get(name, "") for name in names]
 
 
 def _signed(value: float) -> str:
@@ -154,11 +159,14 @@ def _line(recipe: Recipe, method: str, metric: str, results: dict[str, Any], pai
 
 def _own_scorer(line: Line, results: dict[str, Any]) -> Line:
     """Return ``line`` with the dual branch's figure as the sigmoid branch scored it: no difference can be paired."""
-    value = _cell(results, "sigmoid", "positive")["metrics"].get(f"{line.metric} (sigmoid)")
+    name = f"{line.metric} (sigmoid)"
+    value = _cell(results, "sigmoid", "positive")["metrics"].get(name)
     if value is None:
         return line
+    figures = (line.dual.mean, results.get("trivial", {}).get("centre blob", {}).get(name, {}).get("mean"))
+    told = {what: float(figure) for what, figure in zip(OWN_SCORER, figures, strict=True) if figure is not None}
     dual = Interval(**value["value"])
-    return replace(line, dual=dual, difference=None, over_clamp=None)
+    return replace(line, dual=dual, difference=None, over_clamp=None, others=line.others | told)
 
 
 def _has(results: dict[str, Any], metric: str) -> bool:

@@ -25,7 +25,7 @@ NOTES = (
     "alone, which is what training brings. Without any training: clamp alone, the softmax branch's positive evidence; "
     "centered, its signed map of the logit less the mean of all logits; and without a look at the photo: a centre box, "
     "of the area that is best where thresholds are chosen, or a Gaussian blob as map. Complexity is the share of the "
-    "photo that a map covers. ↑ higher is better, ↓ lower. Every map is scored by the frozen softmax branch, masks in "
+    "photo that a map covers. ↑ higher is better, ↓ lower. Maps are scored by the frozen softmax branch, masks in "
     "normalized space; boxes as in the reference evaluation."
 )
 AS_PUBLISHED = (

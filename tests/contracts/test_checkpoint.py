@@ -209,7 +209,7 @@ def test_a_failed_save_is_no_checkpoint(saved: Path, monkeypatch: pytest.MonkeyP
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("dualcam.checkpoint.save_file", fail)
+    monkeypatch.setattr("dualcam.checkpoint.write_tensors", fail)
     with pytest.raises(OSError, match="disk full"):
         wrapped("mlp").save(saved)
     with pytest.raises(CheckpointError, match=r"has no dualcam\.json"):

@@ -10,7 +10,7 @@ from dualcam.files import write_whole
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; padding: 0 1rem; color: #1c2430; }
 h1, h2 { line-height: 1.2 } figure { margin: 0 0 2rem } img { max-width: 100%; border: 1px solid #d5dae1 }
-figcaption { color: #4a5565 } table { border-collapse: collapse; margin: 1rem 0 }
+figcaption { color: #4a5565 } table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
 td, th { border: 1px solid #d5dae1; padding: .35rem .7rem; text-align: left } th { background: #f2f4f7 }
 """
 

@@ -1,6 +1,7 @@
 """A whole diagnosis of small models: what is said, what is written, what is left as it was."""
 
 import json
+from dataclasses import replace
 from html import escape, unescape
 from pathlib import Path
 from textwrap import dedent
@@ -30,6 +31,7 @@ from dualcam.diagnose.sentences import (
 from dualcam.diagnose.sentences import tiny as tiny_number
 from dualcam.diagnose.settings import DiagnoseSettings
 from dualcam.errors import ChoiceError, DataError, MethodNotApplicable
+from dualcam.metrics.bootstrap import Interval
 from dualcam.progress import progress_bar
 from dualcam.types import HeadKind
 from tests.conftest import ROOT
@@ -111,8 +113,13 @@ def test_a_head_without_a_free_vector_says_so(photos: tuple[str, ...], tmp_path:
     found = findings.diagnosis
     assert (found.shifts, found.collapse, found.recovery, found.mean_row) == (None, None, None, None)
     assert "ReLU" in (found.reason or "")
+    assert "mean row" not in verdict(found)
+    hardly = replace(found, arbitrary=Interval(0.002, 0.001, 0.003, 4))
+    assert verdict(hardly) == "Practically no offset: 0.2 % of the energy of this model's maps is arbitrary."
     files = write_report(tmp_path, model, findings, unlabeled(photos))
-    assert "no free vector" in files[2].read_text(encoding="utf-8")
+    page = files[2].read_text(encoding="utf-8")
+    assert "no free vector" in page
+    assert "row" not in page.partition("bootstrap intervals")[0].partition("<p>")[2]
 
 
 def test_true_boxes_and_labels_are_used(photos: tuple[str, ...]) -> None:

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from dualcam.checkpoint import fingerprint
 from dualcam.cli.diagnose import split_model
 from dualcam.cli.main import run
-from dualcam.cli.options import ModelOptions
+from dualcam.cli.options import ModelOptions, open_model
 from tests.photos_on_disk import write_folder, write_squares
 
 QUICK = ["--draws", "1", "--views", "1", "--sizes", "0.5"]
@@ -25,6 +27,16 @@ def test_the_first_word_is_a_model_only_if_it_names_one(tmp_path: Path) -> None:
     assert split_model(plain, ("a.jpg",)) == (plain, ("a.jpg",))
     named = ModelOptions(model="timm:resnet18")
     assert split_model(named, (checkpoint, "b.jpg")) == (named, (checkpoint, "b.jpg"))
+
+
+def test_random_weights_are_the_same_each_time() -> None:
+    options = ModelOptions(model="timm:test_resnet", weights="random", device="cpu")
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = open_model(options)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.rand(3)
+    assert fingerprint(first) == fingerprint(open_model(options))
 
 
 @pytest.mark.slow

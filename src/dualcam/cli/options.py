@@ -11,6 +11,8 @@ from dualcam.types import Outputs
 if TYPE_CHECKING:
     from dualcam.model import DualBranch
 
+SEED = 0
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class ModelOptions:
     Default: EfficientNet-Lite0 (ImageNet), which is installed with dualcam."""
 
     weights: str = "pretrained"
-    """"pretrained", "random", or a file (.safetensors, or a state dict without pickled code)."""
+    """"pretrained", "random" (each time the same), or a file (.safetensors, or a state dict without pickled code)."""
 
     download: Annotated[bool, Parameter(negative="")] = False
     """Allow the download of pretrained weights."""
@@ -50,19 +52,23 @@ class FastModelOptions(ModelOptions):
 def open_model(options: ModelOptions) -> "DualBranch":
     """Wrap the model of ``options`` on its device; raises `ModelError` and `ChoiceError`.
 
+    Random weights are drawn by a fixed seed: the same command is about the same model, and can go on after a kill.
     What `dualcam.optimize` did, where it was asked for, goes to standard error.
     """
+    import torch
+
     from dualcam.wrapper import wrap
 
     device = pick_device(options.device)
-    model = wrap(
-        options.model,
-        layer=options.layer,
-        outputs=options.outputs,
-        weights=options.weights,
-        download=options.download,
-    )
-    model = model.to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = wrap(
+            options.model,
+            layer=options.layer,
+            outputs=options.outputs,
+            weights=options.weights,
+            download=options.download,
+        ).to(device)
     if not isinstance(options, FastModelOptions) or not options.optimize:
         return model
     from dualcam.acceleration.optimize import optimize

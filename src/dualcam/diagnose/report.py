@@ -109,12 +109,17 @@ def make_sections(findings: Findings, about: dict[str, Any]) -> list[Section]:
 def _how(diagnosis: Diagnosis, about: dict[str, Any]) -> str:
     note = "" if diagnosis.photos >= 20 else " So few photos say little about others; give a folder for a measurement."
     right = "" if diagnosis.accuracy is None else f", on {percent(diagnosis.accuracy.mean)} the label's"
+    shared = "what they share can be taken away, or be anything else. So what their mean draws into a map is arbitrary"
+    if diagnosis.mean_row is not None:
+        shared = (
+            "a class's row is its weights in the last layer, and what all rows share can be taken away, or be anything "
+            "else, without a change of any probability. So what the mean row draws into a map is arbitrary"
+        )
     return (
         f"{diagnosis.photos} photos, {about['labels']}; maps by {diagnosis.method} of the class that softmax predicts"
-        f"{right}. Softmax sees how logits differ, not what all of them share. A class's row are its weights in the "
-        "last layer: what all rows share, their mean, can be taken away or be anything else, and no probability "
-        "changes. So what the mean row draws into a map is arbitrary; its share of the energy is its sum of squares "
-        f"over that and the rest's. Figures are means over photos with 95 % bootstrap intervals.{note}"
+        f"{right}. Softmax sees how logits differ, not what is common to all: {shared}; its share of the energy is its "
+        "sum of squares over that and the rest's. Figures are means over photos with 95 % bootstrap intervals."
+        f"{note}"
     )
 
 
@@ -126,7 +131,7 @@ def _head_table(diagnosis: Diagnosis) -> list[Sequence[str]]:
         header.append(f"with a planted offset of {percent(each.size)} of a row")
         energy.append(spread(each.arbitrary))
         alike.append(spread(each.agreement.rank, share=False))
-    return [header, energy, alike]
+    return [header, energy, alike] if diagnosis.shifts else [header, energy]
 
 
 def _shift_table(diagnosis: Diagnosis) -> list[Sequence[str]]:

@@ -14,8 +14,8 @@ def verdict(diagnosis: Diagnosis) -> str:
     part = f"{percent(share)} of the energy of this model's maps is arbitrary"
     row = "" if diagnosis.mean_row is None else f": the mean row is {percent(diagnosis.mean_row)} of a row's norm"
     if share < NEGLIGIBLE:
-        also = "" if diagnosis.mean_row is None else f" and {percent(share)} of the maps' energy"
-        return f"Practically no offset{row}{also}."
+        told = f"{row} and {percent(share)} of the maps' energy" if row else f": {part}"
+        return f"Practically no offset{told}."
     if share < SMALL:
         return f"A small offset: {part}{row}."
     return (
@@ -113,11 +113,15 @@ def collapse_words(diagnosis: Diagnosis) -> str:
 
 def baseline_words(diagnosis: Diagnosis) -> str:
     """Return what the comparison is for."""
+    shifted = ""
+    if diagnosis.shifts is not None:
+        size = diagnosis.shifts[len(diagnosis.shifts) // 2].size
+        shifted = f' "softmax, shifted" is plain CAM after the first drawn shift of {percent(size)} of a row.'
     return (
         "Centered rows, log-odds, log p and p are scores of the plain softmax head that no common shift can change; "
         "they need no training (log-odds, log p and p have parallel gradients: the same map up to a factor). If the "
         "sigmoid branch's maps agree with theirs, training changed nothing that they do not give; if plain CAM agrees "
-        "with all of them, there was no offset to mend."
+        f"with all of them, there was no offset to mend.{shifted}"
     )
 
 

@@ -11,12 +11,17 @@ branch costs by itself. Memory: peak resident size above the idle process with i
 ``inference``. ``--minutes`` is about what timing takes; slow models get three rounds in any case.
 """
 
+import gc
 import json
 import platform
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -26,7 +31,15 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.explain_calls import BASELINES, SCORE_CAM_TOOLS, Subject, make, score_cams, variants_of
+from benchmarks.explain_calls import (
+    BASELINES,
+    SCORE_CAM_TOOLS,
+    Opened,
+    Subject,
+    opened,
+    opened_score_cam,
+    variants_of,
+)
 from benchmarks.explain_report import Figures, Row, ScoreCam, as_markdown
 from dualcam.files import write_whole
 
@@ -36,6 +49,7 @@ ROUNDS = (3, 60)
 SLOW, SLOW_ROUNDS = 3.0, 3
 """Calls that take so many forwards are timed in so many rounds only."""
 MEMORY_RUNS = {"dualcam": 3, "optimized": 3, "inference": 3, "plain": 1, "torchcam": 1, "captum": 1, "grad-cam": 1}
+MEMORY_PROCESSES = 2
 MEMORY_VARIANTS = (
     "inference",
     "plain",
@@ -53,51 +67,67 @@ console = Console(width=150)
 
 def times(subject: Subject, variants: tuple[str, ...], seconds: float) -> dict[str, float | str]:
     """Return the median CPU seconds a photo of each variant, measured in turns; or why it does not run."""
-    calls, found, failed = {}, {}, {}
+    found, failed = {}, {}
     for variant in variants:
         try:
-            call = make(variant, subject)
-            call()
+            spent(subject, opened(variant, subject))
         except Exception as error:  # a peer that can not explain a model is a result
             if not variant.startswith(("torchcam", "captum", "grad-cam")):
                 raise
             failed[variant] = f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"
         else:
-            calls[variant], found[variant] = call, list[float]()
+            found[variant] = list[float]()
     rounds = ROUNDS[1]
     for round_ in range(ROUNDS[1]):
         if round_ >= rounds:
             break
-        for variant, call in calls.items():
-            if round_ >= SLOW_ROUNDS and min(found[variant]) > SLOW * min(found["plain"]):
-                continue
-            start = time.process_time()
-            call()
-            found[variant].append(time.process_time() - start)
+        for variant, values in found.items():
+            if round_ < SLOW_ROUNDS or min(values) <= SLOW * min(found["plain"]):
+                values.append(spent(subject, opened(variant, subject)))
         if round_ == 0:
             rounds = max(ROUNDS[0], min(ROUNDS[1], int(seconds / sum(values[0] for values in found.values()))))
     medians: dict[str, float | str] = {variant: median(values) / subject.batch for variant, values in found.items()}
     return medians | failed
 
 
-def peak_above_idle(variant: str, name: str, batch: int) -> float | None:
-    """Return the peak resident size in MiB above the idle process, in fresh processes; None where it does not run."""
-    command = [sys.executable, "-m", "benchmarks.explain", "one-peak", variant, name, str(batch)]
-    runs = MEMORY_RUNS[variant.partition(" ")[0]]
-    outcomes = [subprocess.run(command, capture_output=True, text=True, check=False) for _ in range(runs)]
-    values = [json.loads(outcome.stdout) for outcome in outcomes if outcome.returncode == 0]
-    return float(median(values)) if values else None
+def spent(subject: Subject, context: Opened) -> float:
+    """Return the CPU seconds of one call; setting up a tool, and freeing what it keeps, are not part of them."""
+    with context as call:
+        start = time.process_time()
+        call()
+        seconds = time.process_time() - start
+    del call, context
+    subject.release()
+    return seconds
+
+
+def peaks(variants: Sequence[str], name: str, batch: int) -> dict[str, float | None]:
+    """Return the peak resident size in MiB of each variant above the idle process, in fresh processes, two at a time.
+
+    None where it does not run.
+    """
+
+    def peak(variant: str) -> float | None:
+        command = [sys.executable, "-m", "benchmarks.explain", "one-peak", variant, name, str(batch)]
+        outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+        return float(json.loads(outcome.stdout)) if outcome.returncode == 0 else None
+
+    runs = [variant for variant in variants for _ in range(MEMORY_RUNS[variant.partition(" ")[0]])]
+    with ThreadPoolExecutor(MEMORY_PROCESSES) as pool:
+        found = list(zip(runs, pool.map(peak, runs), strict=True))
+    values = {variant: [value for ran, value in found if ran == variant and value is not None] for variant in variants}
+    return {variant: median(some) if some else None for variant, some in values.items()}
 
 
 @app.command(show=False)
 def one_peak(variant: str, name: str, batch: int) -> None:
     """Measure one call in this process."""
     torch.set_num_threads(1)
-    call = make(variant, Subject(name, batch))
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak counts from here
-    idle = resident("VmRSS")
-    call()
-    print(json.dumps((resident("VmHWM") - idle) / 1024))
+    with opened(variant, Subject(name, batch)) as call:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak counts from here
+        idle = resident("VmRSS")
+        call()
+        print(json.dumps((resident("VmHWM") - idle) / 1024))
 
 
 def resident(size: str) -> int:
@@ -107,42 +137,39 @@ def resident(size: str) -> int:
 
 
 def score_cam(name: str) -> Iterator[ScoreCam]:
-    """Yield what Score-CAM of one image costs by each tool, in processes of their own."""
-    for tool in SCORE_CAM_TOOLS:
-        command = [sys.executable, "-m", "benchmarks.explain", "one-score-cam", tool, name]
-        outcome = subprocess.run(command, capture_output=True, text=True, check=True)
-        yield ScoreCam(name, tool, **json.loads(outcome.stdout.splitlines()[-1]))
-
-
-@app.command(show=False)
-def one_score_cam(tool: str, name: str) -> None:
-    """Measure Score-CAM in this process: a call, and forwards of a batch of 16 on both sides of it."""
-    torch.set_num_threads(1)
+    """Yield what Score-CAM of one image costs by each tool, in turns; forwards of 16 on both sides of each call."""
     subject = Subject(name, 16)
-    call = score_cams(subject)[tool]
-    turns = {"plain": make("plain", subject), "inference": make("inference", subject)}
-    seconds: dict[str, list[float]] = {baseline: [] for baseline in turns}
-    spent = 0.0
-    for turn in range(6):
-        for baseline, forward in turns.items():
-            start = time.process_time()
-            forward()
-            seconds[baseline].append(time.process_time() - start)
-        if turn == 2:  # machines change their pace
-            start = time.process_time()
-            call()
-            spent = time.process_time() - start
     channels = subject.wrapped.anatomy.channels
-    ratios = {baseline: spent / channels / (median(found) / subject.batch) for baseline, found in seconds.items()}
-    print(json.dumps({"channels": channels, "seconds": spent, **ratios}))
+    seconds: dict[str, list[float]] = {tool: [] for tool in SCORE_CAM_TOOLS}
+    ratios: dict[tuple[str, str], list[float]] = {}
+    for _ in range(SLOW_ROUNDS):
+        for tool, values in seconds.items():
+            before = forwards(subject)
+            with redirect_stderr(StringIO()):  # a progress bar
+                values.append(spent(subject, opened_score_cam(tool, subject)))
+            after = forwards(subject)
+            for baseline in BASELINES:  # machines change their pace
+                forward = median(before[baseline] + after[baseline]) / subject.batch
+                ratios.setdefault((tool, baseline), []).append(values[-1] / channels / forward)
+    for tool, values in seconds.items():
+        yield ScoreCam(name, tool, channels, median(values), *(tuple(ratios[tool, baseline]) for baseline in BASELINES))
+
+
+def forwards(subject: Subject) -> dict[str, list[float]]:
+    """Return the CPU seconds of a few forwards of each baseline, in turns."""
+    found: dict[str, list[float]] = {baseline: [] for baseline in BASELINES}
+    for _ in range(SLOW_ROUNDS):
+        for baseline, values in found.items():
+            values.append(spent(subject, opened(baseline, subject)))
+    return found
 
 
 def measure(name: str, batch: int, variants: tuple[str, ...], seconds: float, *, memory: bool) -> Iterator[Row]:
     """Yield a row for each variant on one model and batch."""
     found = times(Subject(name, batch), variants, seconds)
+    held = peaks([variant for variant in variants if variant in MEMORY_VARIANTS], name, batch) if memory else {}
     for variant in variants:
-        value = found[variant]
-        peak = peak_above_idle(variant, name, batch) if memory and variant in MEMORY_VARIANTS else None
+        value, peak = found[variant], held.get(variant)
         if isinstance(value, str):
             yield Row(name, batch, variant, failure=value, mebibytes=peak)
         else:
@@ -170,7 +197,9 @@ def main(
     markdown: Path | None = None,
 ) -> None:
     """Print the tables and the bars; ``--markdown`` writes them to a file as well."""
+    begun = time.monotonic()
     torch.set_num_threads(1)
+    gc.freeze()  # what was imported is not looked through after each call
     share = 60 * minutes / (len(models) * len(batches))
     rows: list[Row] = []
     for name in models:
@@ -185,26 +214,43 @@ def main(
     if score_cams_found:
         show(figures.score_cam_table(), "Score-CAM of one image")
     show(figures.bar_table(), "bars")
+    run = {"minutes": f"{(time.monotonic() - begun) / 60:.0f}", "gibibytes": f"{peak_gibibytes():.1f}"}
+    console.print("{minutes} minutes, at most {gibibytes} GiB".format(**run))
     if markdown is not None:
+        page = as_markdown(figures, ABOUT.format(**machine(), **run), EXPLAINED, SCORE_CAM_EXPLAINED)
         with write_whole(markdown) as temporary:
-            temporary.write_text(as_markdown(figures, ABOUT.format(**machine()), EXPLAINED), encoding="utf-8")
+            temporary.write_text(page, encoding="utf-8")
+
+
+def peak_gibibytes() -> float:
+    """Return the most that this process or one of its children has held."""
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(who).ru_maxrss for who in whose) / 2**20
 
 
 def machine() -> dict[str, str]:
-    """Return what the page says about the run."""
+    """Return what the page says about the machine."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return {"cpu": cpu, "torch": torch.__version__, "command": "python -m benchmarks.explain --markdown docs/speed.md"}
+    return {
+        "cpu": cpu,
+        "torch": torch.__version__,
+        "command": " ".join(["python -m benchmarks.explain", *sys.argv[1:]]),
+    }
 
 
-ABOUT = """`{command}` on {cpu}, one thread, PyTorch {torch}; random weights, 224 x 224. Rounds are
-interleaved; a figure is the ratio of medians of process CPU time. `plain` is the forward as a user writes it,
+ABOUT = """One run of `{command}`: {minutes} minutes on {cpu}, one thread,
+PyTorch {torch}, at most {gibibytes} GiB in one process. Random weights, 224 x 224. Rounds are interleaved, three at
+least; a figure is the ratio of medians of process CPU time. What a tool hooks into the model is there during its own
+calls only; setting it up and freeing what it keeps are not measured. `plain` is the forward as a user writes it,
 `inference` the leanest: the same under `inference_mode`. Memory is the peak resident size above the idle process with
 its model, in fresh processes, over that of `inference`."""
 EXPLAINED = """`dualcam K` explains K classes by Grad-CAM, `dualcam:METHOD 1` one class by another method; `optimized`
 is the same with `dualcam.optimize`. `tail only K` is the least that gradients of K classes cost: a forward that records
 from the tapped layer on, and its backward. `second head` is what a second branch costs by itself. `channels last` is
 the plain forward with weights and images in that layout. Peers get the same layer."""
+SCORE_CAM_EXPLAINED = """One image, every channel of its tapped layer; three calls of each tool in turns. A ratio is a
+call's time over that of forwards of 16 images just before and after it: the median, and the range of the three."""
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """What `benchmarks/explain.py` measures: one call each, of dualcam, of its peers, and of the bounds between them."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torchvision
@@ -20,6 +22,8 @@ OURS = ("dualcam 1", "dualcam 5", "dualcam all", "optimized 1", "optimized 5")
 PEERS = ("torchcam 1", "torchcam 5", "captum 1", "captum 5", "grad-cam 1", "grad-cam 5")
 SCORE_CAM_TOOLS = ("dualcam", "dualcam optimized", "grad-cam", "torchcam")
 LINEAR = ("resnet50", "mobilenet_v2")
+Opened: TypeAlias = AbstractContextManager[Callable[[], Any]]
+"""A call to be measured; what a tool hooks into the model and keeps of its calls is gone after the context."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,19 @@ class Subject:
         """The faster copy."""
         return dualcam.optimize(self.wrapped)
 
+    @cached_property
+    def channels_last(self) -> tuple[nn.Module, Tensor]:
+        """The model and the images in that layout."""
+        model: nn.Module = torchvision.models.get_model(self.name, weights=None).eval()
+        model.to(memory_format=torch.channels_last)
+        return model, self.images.contiguous(memory_format=torch.channels_last)
+
+    @cached_property
+    def read(self) -> Tensor:
+        """What the second head reads of these images."""
+        with evaluating(self.wrapped):
+            return self.wrapped.sigmoid_head.input_of(self.wrapped.tap(self.images)).detach()
+
     @property
     def layer(self) -> nn.Module:
         """The tapped layer, which peers are given too."""
@@ -66,6 +83,11 @@ class Subject:
     def is_spatial(self) -> bool:
         """Whether the layer's output has rows and columns; tokens have not."""
         return self.name != "vit_b_16"
+
+    def release(self) -> None:
+        """Drop what calls have left on the model, and cycles: gradients of weights, and graphs that they hold."""
+        self.model.zero_grad(set_to_none=True)
+        gc.collect()
 
 
 def gradient_methods() -> tuple[str, ...]:
@@ -83,30 +105,26 @@ def variants_of(name: str, batch: int) -> tuple[str, ...]:
     return tuple(variant for variant in every if variant not in skipped)
 
 
-def make(variant: str, subject: Subject) -> Callable[[], Any]:
+def opened(variant: str, subject: Subject) -> Opened:
     """Return the call that ``variant`` names: a tool, for dualcam a method, and the classes; models are built here."""
     tool, _, count = variant.partition(" ")
     tool, _, method = tool.partition(":")
     classes = list(range(int(count))) if count.isdigit() else []
     if variant in (*BASELINES, "channels last"):
-        return _forward(variant, subject)
+        return nullcontext(_forward(variant, subject))
     if variant == "second head":
-        return _second_head(subject)
+        return nullcontext(_second_head(subject))
     if tool in ("dualcam", "optimized"):
         model = subject.wrapped if tool == "dualcam" else subject.optimized
         asked: Any = classes or count
-        return lambda: model.explain(subject.images, asked, method=method or "grad-cam", sign="signed")
+        return nullcontext(lambda: model.explain(subject.images, asked, method=method or "grad-cam", sign="signed"))
     makers = {"tail": _tail_only, "torchcam": _torchcam, "captum": _captum, "grad-cam": _grad_cam}
     classes = classes or list(range(int(count.rpartition(" ")[2])))
     return makers[tool](subject, classes)
 
 
 def _forward(variant: str, subject: Subject) -> Callable[[], Any]:
-    model, images = subject.model, subject.images
-    if variant == "channels last":
-        model = torchvision.models.get_model(subject.name, weights=None).eval()
-        model.to(memory_format=torch.channels_last)
-        images = images.contiguous(memory_format=torch.channels_last)
+    model, images = subject.channels_last if variant == "channels last" else (subject.model, subject.images)
 
     def forward() -> Any:
         with torch.inference_mode(variant == "inference"):
@@ -115,7 +133,7 @@ def _forward(variant: str, subject: Subject) -> Callable[[], Any]:
     return forward
 
 
-def _tail_only(subject: Subject, classes: list[int]) -> Callable[[], Any]:
+def _tail_only(subject: Subject, classes: list[int]) -> Opened:
     """Return the least that gradients cost: a forward that records from the tapped layer on, and its backward."""
     leaves: list[Tensor] = []
 
@@ -132,36 +150,35 @@ def _tail_only(subject: Subject, classes: list[int]) -> Callable[[], Any]:
         handle.remove()
         return [torch.autograd.grad(logits[:, k].sum(), leaves[-1], retain_graph=k != classes[-1])[0] for k in classes]
 
-    return tail_only
+    return nullcontext(tail_only)
 
 
 def _second_head(subject: Subject) -> Callable[[], Any]:
     """Return what a second branch costs by itself: its head, once, on what a forward has left."""
-    model = subject.wrapped
-    with evaluating(model):
-        read = model.sigmoid_head.input_of(model.tap(subject.images)).detach()
+    head, read = subject.wrapped.sigmoid_head, subject.read
 
     def second_head() -> Any:
         with torch.no_grad():
-            return model.sigmoid_head(read)
+            return head(read)
 
     return second_head
 
 
-def _torchcam(subject: Subject, classes: list[int]) -> Callable[[], Any]:
+@contextmanager
+def _torchcam(subject: Subject, classes: list[int]) -> Iterator[Callable[[], Any]]:
     from torchcam.methods import GradCAM
 
-    extractor = GradCAM(subject.model, target_layer=subject.wrapped.anatomy.layer)
+    with GradCAM(subject.model, target_layer=subject.wrapped.anatomy.layer) as extractor:
 
-    def torchcam() -> None:
-        scores = subject.model(subject.images)
-        for k in classes:
-            extractor(k, scores, retain_graph=k != classes[-1])
+        def torchcam() -> None:
+            scores = subject.model(subject.images)
+            for k in classes:
+                extractor(k, scores, retain_graph=k != classes[-1])
 
-    return torchcam
+        yield torchcam
 
 
-def _captum(subject: Subject, classes: list[int]) -> Callable[[], Any]:
+def _captum(subject: Subject, classes: list[int]) -> Opened:
     from captum.attr import LayerGradCam
 
     attribution = LayerGradCam(subject.model, subject.layer)
@@ -170,10 +187,11 @@ def _captum(subject: Subject, classes: list[int]) -> Callable[[], Any]:
         for k in classes:
             attribution.attribute(subject.images, target=k)
 
-    return captum
+    return nullcontext(captum)
 
 
-def _grad_cam(subject: Subject, classes: list[int]) -> Callable[[], Any]:
+@contextmanager
+def _grad_cam(subject: Subject, classes: list[int]) -> Iterator[Callable[[], Any]]:
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -182,34 +200,42 @@ def _grad_cam(subject: Subject, classes: list[int]) -> Callable[[], Any]:
         return tokens[:, 1:].transpose(1, 2).reshape(len(tokens), -1, side, side)
 
     reshape = None if subject.is_spatial else to_grid
-    cam = GradCAM(model=subject.model, target_layers=[subject.layer], reshape_transform=reshape)
+    with GradCAM(model=subject.model, target_layers=[subject.layer], reshape_transform=reshape) as cam:
 
-    def grad_cam() -> None:
-        for k in classes:
-            cam(input_tensor=subject.images, targets=[ClassifierOutputTarget(k)] * len(subject.images))
+        def grad_cam() -> None:
+            for k in classes:
+                cam(input_tensor=subject.images, targets=[ClassifierOutputTarget(k)] * len(subject.images))
 
-    return grad_cam
+        yield grad_cam
 
 
-def score_cams(subject: Subject) -> dict[str, Callable[[], Any]]:
-    """Return Score-CAM of one image by each library that has one; a masked image a channel."""
-    from pytorch_grad_cam import ScoreCAM as PeerScoreCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-    from torchcam.methods import ScoreCAM as OtherScoreCAM
+@contextmanager
+def opened_score_cam(tool: str, subject: Subject) -> Iterator[Callable[[], Any]]:
+    """Open Score-CAM of the first image by one of `SCORE_CAM_TOOLS`; a masked image a channel."""
+    image = subject.images[:1]
+    if tool == "grad-cam":
+        from pytorch_grad_cam import ScoreCAM
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    image, model = subject.images[:1], subject.wrapped
-    peer = PeerScoreCAM(model=subject.model, target_layers=[subject.layer])
+        with ScoreCAM(model=subject.model, target_layers=[subject.layer]) as cam:
+            yield lambda: cam(input_tensor=image, targets=[ClassifierOutputTarget(0)])
+    elif tool == "torchcam":
+        with _torchcam_score_cam(subject, image) as call:
+            yield call
+    else:
+        model = subject.optimized if tool == "dualcam optimized" else subject.wrapped
+        yield lambda: model.explain(image, 0, method="score-cam")
 
-    def torchcam() -> None:
-        extractor = OtherScoreCAM(subject.model, target_layer=model.anatomy.layer)
-        with torch.no_grad():
-            scores = subject.model(image)
-        extractor(0, scores)
-        extractor.remove_hooks()
 
-    return {
-        "dualcam": lambda: model.explain(image, 0, method="score-cam"),
-        "dualcam optimized": lambda: subject.optimized.explain(image, 0, method="score-cam"),
-        "grad-cam": lambda: peer(input_tensor=image, targets=[ClassifierOutputTarget(0)]),
-        "torchcam": torchcam,
-    }
+@contextmanager
+def _torchcam_score_cam(subject: Subject, image: Tensor) -> Iterator[Callable[[], Any]]:
+    from torchcam.methods import ScoreCAM
+
+    with ScoreCAM(subject.model, target_layer=subject.wrapped.anatomy.layer) as extractor:
+
+        def torchcam() -> None:
+            with torch.no_grad():
+                scores = subject.model(image)
+            extractor(0, scores)
+
+        yield torchcam

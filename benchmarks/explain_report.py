@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from benchmarks.explain_calls import LINEAR
 
@@ -22,14 +23,14 @@ class Row:
 
 @dataclass(frozen=True)
 class ScoreCam:
-    """Score-CAM of one image: CPU seconds, and how many images' share of a forward of 16 a channel costs."""
+    """Score-CAM of one image: CPU seconds, and for each call a channel's cost in images' shares of a forward of 16."""
 
     model: str
     tool: str
     channels: int
     seconds: float
-    plain: float
-    inference: float
+    plain: tuple[float, ...]
+    inference: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Figures:
                     continue
         for item in self.score_cams:
             if item.tool == "dualcam":
-                yield Bar(f"{item.model}: Score-CAM, forwards a channel", item.plain, 1.05)
+                yield Bar(f"{item.model}: Score-CAM, plain forwards a channel", median(item.plain), 1.05)
 
     def _bars_of(self, model: str, batch: int) -> Iterator[tuple[str, Callable[[], float], float]]:
         def seconds(variant: str) -> float:
@@ -132,8 +133,8 @@ class Figures:
                 item.tool,
                 str(item.channels),
                 f"{item.seconds:.1f}",
-                f"{item.plain:.2f}",
-                f"{item.inference:.2f}",
+                _range(item.plain),
+                _range(item.inference),
             ]
             for item in self.score_cams
         ]
@@ -146,7 +147,7 @@ class Figures:
         ]
 
 
-def as_markdown(figures: Figures, about: str, explained: str) -> str:
+def as_markdown(figures: Figures, about: str, explained: str, score_cam: str) -> str:
     """Return the page: what was measured and how, the bars, the tables."""
     parts = [
         "# What an explanation costs",
@@ -162,8 +163,12 @@ def as_markdown(figures: Figures, about: str, explained: str) -> str:
             some = Figures([row for row in figures.rows if (row.model, row.batch) == (model, batch)]).table()
             parts += [f"### {model}, batch {batch}", _table([line[2:] for line in some])]
     if figures.score_cams:
-        parts += ["## Score-CAM", _table(figures.score_cam_table())]
+        parts += ["## Score-CAM", score_cam, _table(figures.score_cam_table())]
     return "\n\n".join(parts) + "\n"
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def _table(lines: list[list[str]]) -> str:

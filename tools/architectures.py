@@ -1,14 +1,20 @@
 """Wrap one member of every model family of timm, and every classifier of torchvision; docs/architectures.md is made so.
 
+    python tools/architectures.py [--shard 0/2] [--choose]
+
 ``tools/architectures.json`` names each family's member: the smallest by parameters. ``--choose`` finds them anew, which
-takes minutes. Weights are random, seeded: the structure is what is looked at.
+takes minutes. Weights are random, seeded: the structure is what is looked at. Each line is kept below build/ until the
+library or what it stands on changes, so a run goes on where one was stopped; ``--shard 0/2`` makes every second line
+and leaves the page as it is.
 """
 
 import argparse
+import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import timm
@@ -19,10 +25,12 @@ from torch import nn
 import dualcam
 from dualcam.description import applicable
 from dualcam.errors import StructureNotFound
+from dualcam.files import write_json, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 MEMBERS = ROOT / "tools" / "architectures.json"
 TABLE = ROOT / "docs" / "architectures.md"
+KEPT = ROOT / "build" / "architectures"
 MARKER = "<!-- made by tools/architectures.py -->"
 
 
@@ -107,36 +115,70 @@ def line(row: Row) -> str:
 HEADER = "| family | member | head | tapped layer | layout | cells (+ other tokens) | methods |\n" + 7 * "|---" + "|"
 
 
-def tables() -> Iterator[str]:
-    """Yield the generated part of the page, line by line."""
-    yield f"{MARKER}\n\n## timm {timm.__version__}\n\n{HEADER}"
-    rows = []
-    for family, name in members().items():
-        rows.append(look(family, name))
-        yield line(rows[-1])
-    found = sum(row.model is not None for row in rows)
-    yield f"\n{found} of {len(rows)} families.\n\n## torchvision {torchvision.__version__}\n\n{HEADER}"
-    names = torchvision_names()
-    found = 0
-    for name in names:
-        row = look_at_torchvision(name)
-        found += row.model is not None
-        yield line(row)
-    yield f"\n{found} of {len(names)} classifiers."
+@dataclass(frozen=True)
+class Task:
+    """One line of the page to be made, of the ``source`` "timm" or "torchvision"."""
+
+    source: str
+    family: str
+    look: Callable[[], Row]
+
+    def line(self, made_of: str) -> str:
+        """Return the line: the kept one if it was made of the same, else a new one, which is kept."""
+        path = KEPT / f"{self.source}-{self.family}.json"
+        if path.exists():
+            kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+            if kept["made of"] == made_of:
+                return kept["line"]
+        made = line(self.look())
+        write_json(path, {"made of": made_of, "line": made})
+        return made
+
+
+def tasks() -> list[Task]:
+    """Return what the page has a line for, in its order."""
+    families = [Task("timm", family, partial(look, family, name)) for family, name in members().items()]
+    return families + [Task("torchvision", name, partial(look_at_torchvision, name)) for name in torchvision_names()]
+
+
+def sources_digest() -> str:
+    """Return a digest of all that decides a line: this project's code, and the versions of what it stands on."""
+    digest = hashlib.sha256(f"{torch.__version__} {timm.__version__} {torchvision.__version__}".encode())
+    for path in [Path(__file__), MEMBERS, *sorted((ROOT / "src").rglob("*.py"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def generated(lines: dict[tuple[str, str], str]) -> str:
+    """Return the generated part of the page, from a line for each source and family."""
+    parts = [MARKER]
+    for source, version, kind in (
+        ("timm", timm.__version__, "families"),
+        ("torchvision", torchvision.__version__, "classifiers"),
+    ):
+        mine = [text for (other, _), text in lines.items() if other == source]
+        found = sum(" | not found | " not in text for text in mine)
+        parts.append("\n".join([f"## {source} {version}\n\n{HEADER}", *mine, f"\n{found} of {len(mine)} {kind}."]))
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--choose", action="store_true", help="find each family's smallest member anew")
-    if parser.parse_args().choose:
-        chosen = {family: smallest(family) for family in timm.list_modules()}
-        MEMBERS.write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
-    page = TABLE.read_text(encoding="utf-8") if TABLE.is_file() else MARKER
-    lines = []
-    for text in tables():
-        print(text, flush=True)
-        lines.append(text)
-    TABLE.write_text(page.partition(MARKER)[0] + "\n".join(lines) + "\n", encoding="utf-8")
+    parser.add_argument("--shard", default="0/1", help="I/N: make each N-th line from the I-th on; no page if N > 1")
+    options = parser.parse_args()
+    if options.choose:
+        write_json(MEMBERS, {family: smallest(family) for family in timm.list_modules()})
+    shard, shards = map(int, options.shard.split("/"))
+    made_of = sources_digest()
+    lines = {}
+    for task in tasks()[shard::shards]:
+        lines[task.source, task.family] = task.line(made_of)
+        print(lines[task.source, task.family], flush=True)
+    if shards == 1:
+        page = TABLE.read_text(encoding="utf-8") if TABLE.is_file() else MARKER
+        with write_whole(TABLE) as temporary:
+            temporary.write_text(page.partition(MARKER)[0] + generated(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,11 +23,15 @@ class Row:
 
 @dataclass(frozen=True)
 class ScoreCam:
-    """Score-CAM of one image: CPU seconds, and for each call a channel's cost in images' shares of a forward of 16."""
+    """Score-CAM of one image: CPU seconds, of a process's first call and of one among others.
+
+    ``plain`` and ``inference`` are, for each call, a channel's cost in images' shares of a forward of 16.
+    """
 
     model: str
     tool: str
     channels: int
+    first: float
     seconds: float
     plain: tuple[float, ...]
     inference: tuple[float, ...]
@@ -126,12 +130,13 @@ class Figures:
 
     def score_cam_table(self) -> list[list[str]]:
         """Return Score-CAM's table, its head first."""
-        head = ["model", "tool", "channels", "s an image", "plain forwards a channel", "inference forwards a channel"]
-        return [head] + [
+        forwards = ("plain forwards a channel", "inference forwards a channel")
+        return [["model", "tool", "channels", "s, first call", "s an image", *forwards]] + [
             [
                 item.model,
                 item.tool,
                 str(item.channels),
+                f"{item.first:.1f}",
                 f"{item.seconds:.1f}",
                 _range(item.plain),
                 _range(item.inference),

@@ -1,5 +1,9 @@
-"""Every family of timm, every classifier of torchvision: wrapped without an argument, and checked."""
+"""Every family of timm, every classifier of torchvision: wrapped without an argument, and checked.
 
+The largest are checked with smaller inputs here, and at their own size where `DUALCAM_OWN_SIZE` is set.
+"""
+
+import os
 import re
 from pathlib import Path
 
@@ -37,6 +41,9 @@ SMALLER = {
     "wide_resnet101_2": 128,
 }
 """Input sides for members whose own is too dear for a test; the page has them at their own."""
+ONE_SIZE = {"vit_h_14": 112, "vit_l_16": 112}
+"""Torchvision's models of one input size, which their builder is told: the same."""
+OWN_SIZE = "DUALCAM_OWN_SIZE"
 SHARDS = 8
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "architectures.md"
 
@@ -78,13 +85,25 @@ def test_every_family_of_timm(shard: int) -> None:
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_every_classifier_of_torchvision(shard: int) -> None:
     for name in architectures.torchvision_names()[shard::SHARDS]:
-        if name in ("vit_h_14", "vit_l_16"):  # they take one size, which their builder is told
-            module = torchvision.models.get_model(name, weights=None, image_size=112).eval()
-            check(dualcam.wrap(module, preprocessing=Preprocessing(size=(112, 112))))
+        if name in ONE_SIZE:
+            side = ONE_SIZE[name]
+            module = torchvision.models.get_model(name, weights=None, image_size=side).eval()
+            check(dualcam.wrap(module, preprocessing=Preprocessing(size=(side, side))))
             continue
         row = architectures.look_at_torchvision(name, smaller(name))
         assert row.model is not None, f"{name}: {row.error}"
         check(row.model)
+
+
+@pytest.mark.skipif(OWN_SIZE not in os.environ, reason=f"minutes and GiB a model; {OWN_SIZE}=1 runs them")
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", sorted([*SMALLER, *ONE_SIZE]))
+def test_the_largest_at_their_own_size(name: str) -> None:
+    known = name in architectures.torchvision_names()
+    row = architectures.look_at_torchvision(name) if known else architectures.look(name, name)
+    assert row.model is not None, row.error
+    assert row.model.preprocessing.size[0] > (SMALLER | ONE_SIZE)[name]
+    check(row.model)
 
 
 def test_the_page_has_a_line_for_each_family_and_classifier() -> None:

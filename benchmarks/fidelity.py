@@ -1,13 +1,14 @@
 """What fidelity of a whole grid costs, over plain eager forwards of as many photos.
 
     python -m benchmarks.fidelity --data-root DATA [--model timm:NAME --weights random] [--rounds 3] [--photos 24]
-        [--metrics all --sample 4]
+        [--metrics all --sample 4] [--without road] [--each]
 
 DATA holds imagenet-val-subset, of which the boxes are not used. CPU time of the process, all threads; rounds are
 interleaved, the figure is the ratio of medians. The evaluation decodes the photos, runs the model once, draws every map
 of the grid (4 branches, 2 signs, the usual methods, 3 normalizations), forms the modified photos, recognizes equal
 ones, scores each distinct one and writes the records. The plain forwards (no gradients) get as many photos, ready, in
-batches of the same size.
+batches of the same size. ``--each`` measures the metrics one at a time as well; of those that ask about no modified
+photo the ratio is of what they share (decoding, maps) to the plain photos alone: read their milliseconds.
 """
 
 import tempfile
@@ -47,42 +48,57 @@ def main(
     rounds: int = 3,
     photos: int = 24,
     metrics: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    without: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     sample: int | None = None,
+    each: bool = False,
 ) -> None:
     """Print photos, seconds and ratio."""
     wrapped, grid, everything = prepare(model, weights, data_root)
     chosen = without_boxes(everything, photos)
-    work = Evaluation(
-        model=wrapped,
-        photos=chosen,
-        kinds=tuple(grid.computed),
-        views=make_views(wrapped.preprocessing),
-        protocol=Protocol(grid.normalizations),
-        batch_size=BATCH,
-        fidelity=choose_fidelity(metrics, sample=sample, truth=False),
-    )
+    names = [name for name in choose_fidelity(metrics, truth=False).metrics if name not in without]
+    works = [
+        Evaluation(
+            model=wrapped,
+            photos=chosen,
+            kinds=tuple(grid.computed),
+            views=make_views(wrapped.preprocessing),
+            protocol=Protocol(grid.normalizations),
+            batch_size=BATCH,
+            fidelity=choose_fidelity(some, sample=sample, truth=False),
+        )
+        for some in ([names, *([name] for name in names)] if each else [names])
+    ]
     part = chosen.parts[0]
     paths = [part.root / part.paths[place % len(part)] for place in range(BATCH)]
     ready = torch.stack([prepare_photo(wrapped.preprocessing, path).tensor for path in paths])
-    found: dict[str, list[float]] = {"plain forwards": [], "evaluation": []}
-    for round_ in range(rounds + 1):
+    evaluate(works[0])  # warms up
+    found: list[list[tuple[int, float, float]]] = [[] for _ in works]
+    for _ in range(rounds):
+        for work, costs in zip(works, found, strict=True):
+            costs.append(costs_of(work, wrapped.classifier, ready))
+    print(f"{len(part)} photos, {len(grid.cells)} cells, {len(grid.computed)} maps computed of a photo")
+    for work, costs in zip(works, found, strict=True):
+        assert work.fidelity is not None
+        counts, ours, plain = zip(*costs, strict=True)
+        print(
+            f"{', '.join(work.fidelity.metrics)}: {counts[0]} distinct photos went through the model, the plain ones "
+            f"among them, of {questions(work, len(grid.cells))} modified ones asked about by their maps; "
+            f"{1e3 * median(plain) / counts[0]:.2f} ms a plain forward, "
+            f"{1e3 * (median(ours) - median(plain)) / len(part):.0f} ms more a photo, "
+            f"ratio {median(ours) / median(plain):.3f}"
+        )
+
+
+def costs_of(work: Evaluation, classifier: nn.Module, ready: Tensor) -> tuple[int, float, float]:
+    """Return the forwards of an evaluation, its seconds, and those of as many plain forwards."""
+    with counted(classifier) as seen:
         start = time.process_time()
-        with counted(wrapped.classifier) as seen:
-            evaluate(work)
+        evaluate(work)
         middle = time.process_time()
-        with torch.no_grad():
-            for first in range(0, seen[0], BATCH):
-                wrapped.classifier(ready[: min(BATCH, seen[0] - first)])
-        if round_:  # the first warms up
-            found["evaluation"].append(middle - start)
-            found["plain forwards"].append(time.process_time() - middle)
-    for name, seconds in found.items():
-        print(f"{name}: {1e3 * median(seconds) / seen[0]:.2f} ms a distinct photo")
-    assert work.fidelity is not None
-    print(f"{', '.join(work.fidelity.metrics)}; {len(grid.cells)} cells, {len(grid.computed)} maps computed")
-    print(f"{len(part)} photos, {questions(work, len(grid.cells))} modified ones asked about by their maps")
-    print(f"{seen[0]} distinct photos went through the model, the plain ones among them")
-    print(f"ratio {median(found['evaluation']) / median(found['plain forwards']):.3f}")
+    with torch.no_grad():
+        for first in range(0, seen[0], BATCH):
+            classifier(ready[: min(BATCH, seen[0] - first)])
+    return seen[0], middle - start, time.process_time() - middle
 
 
 def without_boxes(photos: Photos, count: int) -> Photos:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -147,11 +148,14 @@ def test_steps_that_start_processes_run_in_one_of_their_own(tmp_path: Path, monk
 
     def fails(command: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
         ran.append(command)
+        assert log.read_text(encoding="utf-8").count("[1/3]"), "told before the step's own process writes"
         return subprocess.CompletedProcess(command, 2 + check)
 
+    log = tmp_path / "log"
     monkeypatch.setattr(subprocess, "run", fails)
     arguments = ["reproduce", "table1", "--data-root", str(tmp_path), "--only", "cub,vgg16,cam", "--devices", "2"]
-    assert run([*arguments, "-o", str(tmp_path / "out")]) == 2
+    with log.open("w", encoding="utf-8") as stream, redirect_stdout(stream):
+        assert run([*arguments, "-o", str(tmp_path / "out")]) == 2
     (command,) = ran
     assert command[:4] == [sys.executable, "-m", "dualcam", "train-classifier"]
     assert command[command.index("--devices") + 1] == "2"

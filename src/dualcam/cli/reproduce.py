@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -101,7 +102,8 @@ def reproduce(
         for step in todo:
             print(f"{'done' if step.is_done else 'to do'}: dualcam {shlex.join(step.arguments)}")
         return 1 if missing else 0
-    outcome = run_steps(todo, run_here if machine.devices == 1 else run_apart, print)
+    say = partial(print, flush=True)  # a log shows each step when it begins, before what the step itself says
+    outcome = run_steps(todo, run_here if machine.devices == 1 else run_apart, say)
     lost = [*outcome.failed, *outcome.left_out]
     if target in FIGURES:
         drawn = [str(step.output) for step in todo if target in step.title and step.is_done]

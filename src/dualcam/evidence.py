@@ -77,9 +77,11 @@ def run_head(head: Head, tapped: Tapped, *, create_graph: bool = False) -> HeadR
     with torch.inference_mode(mode=False), torch.enable_grad():
         leaf, inputs = tapped.leaf, head.input_of(tapped)
         if create_graph and leaf is None and tapped.activations.requires_grad:
-            leaf = inputs = tapped.activations
+            leaf = tapped.activations
+            inputs = leaf.clone()
         elif leaf is None or not head.reads_features:
-            leaf = inputs = tapped.activations.detach().clone().requires_grad_()
+            leaf = tapped.activations.detach().requires_grad_()
+            inputs = leaf.clone()  # the head's first step may work in place
         return HeadRun(leaf, head(inputs))
 
 

@@ -56,7 +56,7 @@ def _recorded(head: Head, activations: Tensor) -> Tensor:
     """Return the logits of ``activations``; raises `StructureNotFound` where no gradient comes through the head."""
     with torch.enable_grad():
         leaf = activations.detach().requires_grad_()
-        logits: Tensor = head(leaf)
+        logits: Tensor = head(leaf.clone())  # the first step may work in place
         gradient = torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0] if logits.requires_grad else None
     if gradient is None:
         raise StructureNotFound(

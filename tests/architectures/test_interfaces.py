@@ -74,11 +74,19 @@ def test_a_softmax_behind_a_tail_is_named(end: nn.Module) -> None:
         dualcam.wrap(nn.Sequential(tiny("tail"), end), preprocessing=PREPROCESSING)
 
 
+SMALL_VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+SMALL_DINO = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2, "patch_size": 16}
 CONFIGS: dict[str, dict[str, Any]] = {
-    "ViT": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
-    "Dinov2": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2, "patch_size": 16},
+    "ViT": SMALL_VIT,
+    "DeiT": SMALL_VIT,
+    "Beit": SMALL_VIT | {"use_mask_token": False},
+    "ViTMSN": SMALL_VIT,
+    "Dinov2": SMALL_DINO,
+    "Dinov2WithRegisters": SMALL_DINO | {"num_register_tokens": 4},
     "Swin": {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4},
+    "Swinv2": {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4},
     "ConvNext": {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2},
+    "ConvNextV2": {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2},
     "ResNet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"},
 }
 
@@ -94,4 +102,16 @@ def test_hugging_face_classifiers_from_configurations(family: str, offline: list
     check(model)
     own: Tensor = module(noise(model, 1)).logits
     assert own.shape == (1, 5)
+    assert offline == []
+
+
+def test_hugging_face_s_two_heads_on_an_input_that_is_not_square(offline: list[Any]) -> None:
+    """A distilled DeiT's class and distillation heads, averaged; patches of 8 x 8 pixels."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.DeiTConfig(num_labels=5, image_size=(64, 96), patch_size=8, **SMALL_VIT)
+    model = dualcam.wrap(transformers.DeiTForImageClassificationWithTeacher(config).eval())
+    assert (model.anatomy.grid, model.anatomy.cells.leading) == ((8, 12), 2)
+    assert len(model.sigmoid_head.last_layers()) == 2
+    check(model)
     assert offline == []

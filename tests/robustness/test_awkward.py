@@ -372,6 +372,32 @@ def test_parts_given_by_hand_that_can_not_be(by_hand: Any, error: type[Exception
         dualcam.wrap(tiny("mlp"), preprocessing=PREPROCESSING, **by_hand)
 
 
+class WorksInPlace(nn.Module):
+    """A head that begins with an activation in place, as people write it behind the layer they tap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act, self.last = nn.ReLU(inplace=True), nn.Linear(8, 5)
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.act(features).mean((2, 3)))
+        return logits
+
+
+def test_a_head_by_hand_may_work_in_place() -> None:
+    torch.manual_seed(0)
+    head = WorksInPlace()
+    module = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), head).double().eval()
+    model = dualcam.wrap(module, preprocessing=PREPROCESSING, layer="1", head=head)
+    linear = dualcam.wrap(module, preprocessing=PREPROCESSING)
+    assert linear.softmax_head.is_linear
+    for create_graph in (False, True):  # by cell: where F is 0, a ReLU's gradient is too, and the row is not
+        options: Any = {"method": "layer-cam", "create_graph": create_graph}
+        found, expected = (evidence_maps(each, images(), "all", **options) for each in (model, linear))
+        torch.testing.assert_close(found, expected)
+        assert found.any()
+
+
 def test_a_layer_given_as_a_module_is_named() -> None:
     module = tiny("mlp")
     with pytest.raises(ModelError, match=r"that of the module given is 'features\.2'"):

@@ -28,12 +28,12 @@ def made_up(combinations: list[Combination]) -> dict[Combination, float]:
     return dict(zip(combinations, np.random.default_rng(5).normal(size=len(combinations)).tolist(), strict=True))
 
 
-def effects_of(value: dict[Combination, float], width: float = 0.0) -> list[Effect]:
+def effects_of(value: dict[Combination, float], width: float = 0.0, metrics: tuple[str, ...] = METRICS) -> list[Effect]:
     return [
         Effect(
             contrast,
             dict.fromkeys(
-                METRICS,
+                metrics,
                 exact(fmean(value[after] - value[before] for before, after in contrast.pairs), width),
             ),
         )
@@ -46,7 +46,7 @@ def result_of(effects: list[Effect], metrics: tuple[str, ...] = METRICS) -> Resu
         metrics=metrics,
         lower=frozenset({"Average Drop"}),
         values={
-            item: {**dict.fromkeys(METRICS, exact(50)), "Average Drop": Estimate(1, 0, 2, 0, 7, 3)} for item in ALL
+            item: {**dict.fromkeys(metrics, exact(50)), "Average Drop": Estimate(1, 0, 2, 0, 7, 3)} for item in ALL
         },
         effects=effects,
         equal={},

@@ -12,6 +12,7 @@ from PIL import Image
 from dualcam.ablation.effects import Estimate
 from dualcam.ablation.forest import BETTER, UNDECIDED, WORSE, color_of, draw_forest, reach, rows_of, write_forest
 from dualcam.ablation.glance import OTHERS, STEP, Line, lines_of
+from dualcam.ablation.tables import heading
 from tests.ablation.made_up import ALL, DUAL, METRICS, PLAIN, effects_of, exact, made_up, result_of
 
 
@@ -136,3 +137,16 @@ def test_the_scale_is_the_steps_and_never_nothing() -> None:
     assert reach([other], "m") == pytest.approx(1.08 * 9)
     assert reach([Line(STEP, "a", none, None)], "MaxBoxAccV2") == 1.0
     assert reach([Line(STEP, "a", {"m": exact(0.0)}, None)], "m") == 1.0
+
+
+@pytest.mark.parametrize("metrics", [METRICS[:1], METRICS, ("MaxBoxAccV2", "Average Drop", "Top-5 Loc", "PxAP")])
+def test_nothing_of_the_picture_is_cut_off(metrics: tuple[str, ...]) -> None:
+    result = result_of(effects_of(made_up(ALL), metrics=metrics), metrics)
+    figure = draw_forest(result, heading(result, "butterflies"))
+    assert figure is not None
+    figure.draw_without_rendering()
+    (legend,), (title,) = figure.legends, figure.texts
+    assert title.get_text().startswith("butterflies")
+    for part in (legend, title):
+        assert figure.bbox.x0 <= part.get_window_extent().x0
+        assert part.get_window_extent().x1 <= figure.bbox.x1

@@ -256,8 +256,14 @@ def test_other_settings_are_refused_and_another_head_is_not(model: DualBranch, d
     _, more, shelf = study(model, data, tmp_path / "out", replace(small, head=THREE))
     assert shelf.made == 1
     assert {item.head for item in more.values} == {"softmax", "sigmoid", "sigmoid-random"}
-    with pytest.raises(CheckpointError, match="--overwrite"):
+    with pytest.raises(
+        CheckpointError, match=r"signs was \['signed', 'positive'\], now \['signed'\].*--overwrite"
+    ) as told:
         study(model, data, tmp_path / "out", replace(small, sign=("signed",)))
+    assert len(str(told.value)) < 300 + len(str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"photos was '[0-9a-f]{32}'") as told:
+        study(model, data, tmp_path / "out", replace(small, select="none", train=data, train_split="train"))
+    assert len(str(told.value)) < 500 + len(str(tmp_path))
 
 
 def test_fidelity_is_that_of_the_records_on_the_photos_it_was_measured_on(

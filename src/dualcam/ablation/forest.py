@@ -59,7 +59,8 @@ def draw_forest(result: Result, title: str) -> "Figure | None":
     for panel in panels[:, 0]:
         _name_rows(panel, rows_of(lines))
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    figure.legend(handles=_legend(), loc="outside lower left", ncols=3, frameon=False, fontsize=8.5)
+    beside = min(3, max(1, across - 1))
+    figure.legend(handles=_legend(), loc="outside lower left", ncols=beside, frameon=False, fontsize=8.5)
     return figure
 
 

@@ -1,5 +1,6 @@
 """A study: the runs it is made of, trained where they are not on disk yet, and one evaluation each."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
@@ -83,16 +84,20 @@ class Run:
     grid: Grid
 
     def identity(self, settings: StudySettings) -> dict[str, Any]:
-        """Return what the run's records depend on."""
-        protocol = settings.protocol
+        """Return what the run's records depend on, short enough to be told."""
+        protocol, computed = settings.protocol, self.grid.computed
+        photos = hashlib.blake2b(repr(photos_identity(self.photos)).encode(), digest_size=16).hexdigest()
         return {
             "model": {
                 "source": self.model.source,
                 "layer": self.model.anatomy.layer,
                 "digest": fingerprint(self.model),
             },
-            "cells": [list(map(list, self.grid.computed)), list(self.grid.normalizations)],
-            "photos": photos_identity(self.photos),
+            "branches": list(dict.fromkeys(kind.branch for kind in computed)),
+            "methods": list(dict.fromkeys(kind.method for kind in computed)),
+            "signs": list(dict.fromkeys(kind.sign for kind in computed)),
+            "normalizations": list(self.grid.normalizations),
+            "photos": photos,
             "protocol": [protocol.mode, protocol.percentile, protocol.threshold, settings.max_megapixels],
             "optimize": settings.optimize,
             "fidelity": None if settings.fidelity is None else asdict(settings.fidelity),

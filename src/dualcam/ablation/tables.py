@@ -48,8 +48,8 @@ def write_study(folder: Path, result: Result, about: dict[str, Any]) -> list[Pat
 def heading(result: Result, name: str) -> str:
     """Return what stands above the picture of a study of the data ``name``."""
     return (
-        f"{name}: what each change brings, in percent points; right is better; "
-        f"n = {result.photos} photos x {result.seeds} seeds"
+        f"{name}: what each change brings, in percent points\n"
+        f"right is better; n = {result.photos} photos x {result.seeds} seeds"
     )
 
 

@@ -91,14 +91,18 @@ def normalize(
     by max z (Kim et al., Normalization Matters in Weakly Supervised Object Localization, ICCV 2021). A map that has
     nothing to show (constant, or no positive value under ``max``) gives zeros.
     """
-    floor = floor_of(values, how, percentile=percentile)
-    lifted: NDArray[np.float32] = values - floor  # a copy, of which the map is made in place
-    np.maximum(lifted, np.float32(0), out=lifted)
-    top = lifted.max()
-    if not top > 0 or not np.isfinite(top) or (how != "max" and values.max() == values.min()):
+    return lifted(values, floor_of(values, how, percentile=percentile), values.max())
+
+
+def lifted(values: NDArray[np.float32], floor: np.float32, high: np.float32) -> NDArray[np.float32]:
+    """Return what of a map lies above ``floor``, relative to its highest value ``high``; zeros where nothing does."""
+    top = high - floor
+    if not top > 0 or not np.isfinite(top):
         return np.zeros_like(values)
-    lifted /= top
-    return lifted
+    shown: NDArray[np.float32] = values - floor  # a copy, of which the map is made in place
+    np.maximum(shown, np.float32(0), out=shown)
+    shown /= top
+    return shown
 
 
 def floor_of(values: NDArray[np.float32], how: Normalization, *, percentile: float = IVR_PERCENTILE) -> np.float32:

@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 
 from dualcam.data.preprocessing import Placement, interpolation_weights
 from dualcam.evaluation.views import GRID, ViewMaps
-from dualcam.heatmap import normalize
 from dualcam.refine import Guide, refine
-from dualcam.types import Normalization
 
 BLOB = 0.25
 """Deviation of the centre blob, as a share of the input's sides."""
@@ -43,14 +41,6 @@ def resize_maps(raw: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.f
 @cache
 def _weights(cells: int, pixels: int) -> NDArray[np.float32]:
     return interpolation_weights(cells, pixels, 1.0, 0.0, pixels)
-
-
-def to_heats(values: NDArray[np.float32], how: Sequence[Normalization], percentile: float) -> NDArray[np.float32]:
-    """Return ``values`` [kinds, H, W] under each normalization, [kinds, normalizations, H, W] in [0, 1]."""
-    heats = np.empty((len(values), len(how), *values.shape[1:]), dtype=np.float32)
-    for kind, column in np.ndindex(*heats.shape[:2]):
-        heats[kind, column] = normalize(values[kind], how[column], percentile=percentile)
-    return heats
 
 
 @cache

@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dualcam.evaluation.input_maps import resize_maps, to_heats
-from dualcam.heatmap import floor_of
+from dualcam.evaluation.input_maps import resize_maps
+from dualcam.heatmap import floor_of, lifted
 from dualcam.metrics.order import average_ranks, clipped_ranks
 from dualcam.types import Normalization
 
@@ -16,7 +16,7 @@ from dualcam.types import Normalization
 class Shown:
     """Maps ``values`` [S, H, W] on the input's pixels, and how they are normalized.
 
-    All normalizations are made of the same values and of the same ranks, each of which is made once.
+    All normalizations are made of the same values and ranks, each of which is made once.
     """
 
     values: NDArray[np.float32]
@@ -33,7 +33,8 @@ class Shown:
 
     def heats(self, column: int) -> NDArray[np.float32]:
         """Return the maps [S, H, W] in [0, 1] under one of the normalizations."""
-        return to_heats(self.values, self.normalizations[column : column + 1], self.percentile)[:, 0]
+        each = zip(self.values, self._floors(column), self._highs, strict=True)
+        return np.stack([lifted(*one) for one in each])
 
     def ranks(self, column: int) -> NDArray[np.float64]:
         """Return the ranks [S, H * W] of the pixels of `heats`, ties in the middle.
@@ -41,10 +42,16 @@ class Shown:
         A normalization keeps the order and makes the lowest values equal. Pixels that are equal after it only because
         it rounds keep their order here.
         """
-        how = self.normalizations[column]
-        floors = [floor_of(each, how, percentile=self.percentile) for each in self.values]
+        floors = self._floors(column)
         hidden = [int(np.count_nonzero(each <= floor)) for each, floor in zip(self.values, floors, strict=True)]
         return np.stack([clipped_ranks(*each) for each in zip(self._ranks, hidden, strict=True)])
+
+    def _floors(self, column: int) -> list[np.float32]:
+        return [floor_of(each, self.normalizations[column], percentile=self.percentile) for each in self.values]
+
+    @cached_property
+    def _highs(self) -> list[np.float32]:
+        return [each.max() for each in self.values]
 
     @cached_property
     def _ranks(self) -> list[NDArray[np.float64]]:

@@ -156,6 +156,8 @@ def test_all_metrics_are_their_naive_twins(
             for name, value in expected.items():
                 found = row["fidelity"][fidelity.metrics.index(name), *grid.position(cell)]
                 tolerance = PERCENT if available()[name].unit == "percent" else FRACTION
+                if name == "road":
+                    tolerance = 3e-4  # fills are right to 2e-3 of the kept values' range
                 if name == "randomization":
                     tolerance = 1e-4  # ranks of pixels that are equal but for the last bit
                 assert found == pytest.approx(value, abs=tolerance, rel=0, nan_ok=True), (cell, name)

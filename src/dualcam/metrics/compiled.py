@@ -20,6 +20,15 @@ def helper(function: Callable[P, R]) -> Callable[P, R]:
     return cast(Callable[P, R], numba.njit(nogil=True)(function))
 
 
+def relaxed(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a `helper` whose sums may go in any one order, and which divides by zero as numpy does.
+
+    Its loops fill the processor's vector registers; the order depends on the processor alone. Not for NaN.
+    """
+    flags = {"reassoc", "contract", "nsz", "nnan"}
+    return cast(Callable[P, R], numba.njit(nogil=True, fastmath=flags, error_model="numpy")(function))
+
+
 def kernel(
     function: Callable[P, R], signature: str, what: str = "the box evaluation, some fifteen seconds"
 ) -> Callable[P, R]:

@@ -1,15 +1,16 @@
-"""Filling removed pixels so that each is the weighted mean of its eight neighbors, as ROAD does (before its noise).
+"""Filling removed pixels so that each is the weighted mean of its eight neighbors, as ROAD does, and its noise.
 
 Rong et al., ICML 2022, section 4.2: side neighbors weigh 1/6, corner neighbors 1/12; at the photo's border the weights
-of those there are grow to one. The removed pixels' equations are a graph Laplacian with the kept pixels as its
+of those there are grown to one. The removed pixels' equations are a graph Laplacian A with the kept pixels as its
 boundary: symmetric and positive definite. They are solved by conjugate gradients, preconditioned by one multigrid
-V-cycle: bilinear interpolation between removed pixels, Galerkin coarse operators, and Jacobi sweeps, which for this
-very stencil shrink all that is rough to a third. Four to nine iterations do, whatever the hole: some 10 ms for
-224 x 224 pixels.
+V-cycle: bilinear interpolation, and Jacobi sweeps, which for this very stencil shrink all that is rough to a third.
+Coarse operators only have to resemble A, and so are no matrices: with W the stencil of the weights, a grid's operator
+is D - M W M, where M is the share of each cell that is removed, and D = M W M 1 + C; C, what a cell is tied to kept
+pixels by, is the finer grid's, summed up. On the finest grid M is 0 or 1, and this is A.
 
-Values are [3, h + 4, w + 4]: the grid begins at (1, 1), and around it and on cells that are no unknowns is zero, so
-that no loop asks where it is. An operator is nine planes, the coefficients of a cell's 3 x 3 neighborhood in reading
-order; the finest grid's is known and not stored.
+All is float32: noise is a hundredth of the range, and the fill need be right to a tenth of that. A grid is a flat
+array; around it, and between its rows, are cells of which nothing is removed, so that no loop asks where it is and each
+is one long run. Channels are solved one after the other, on the removed pixels' bounding box: it fits the cache.
 """
 
 from collections.abc import Callable
@@ -18,337 +19,419 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from dualcam.metrics.compiled import helper, kernel
+from dualcam.metrics.compiled import kernel, relaxed
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
-TOLERANCE = 1e-7
-"""What is left of the residual, in the preconditioner's norm; values in [0, 1] are then right to 5e-5, mostly 1e-6."""
-ITERATIONS = 200
+Integers = NDArray[np.int64]
+TOLERANCE = 2e-3
+"""The largest correction that is the last one, as a share of how far kept values lie from their mean."""
+ITERATIONS = 40
 COARSEST = 4
-DAMPING = 0.9
-"""Of Jacobi sweeps on coarse grids: keeps the V-cycle positive definite also beside ragged boundaries."""
+POSITIVE = np.int32(0x7FFFFFFF)
+LAST_SWEEPS = 8
+SHARE, FLOW, DIAGONAL, INVERSE, LEFT, CHANGE, SCRATCH, FOUND, DIRECTION, IMAGE = range(10)
+"""Planes of the workspace: M, C, D, 1 / D, the residual, the preconditioned one, and conjugate gradients' others."""
+SIDE, HALF, QUARTER, TWELFTH, BOUND, TINY = (np.float32(value) for value in (2, 1 / 2, 1 / 4, 1 / 12, 0.4, 1e-4))
 
 
-@helper
-def laplacian(photo: Floats, removed: Flags, unknown: Floats, diagonal: Floats, right: Floats) -> None:
-    """Write the finest grid's unknowns (0 or 1), their diagonal and the right side."""
-    height, width = removed.shape
-    unknown[:] = 0
-    diagonal[:] = 0
-    right[:] = 0
-    for y in range(height):
-        for x in range(width):
-            if not removed[y, x]:
-                continue
-            unknown[y + 1, x + 1] = 1
-            for v in range(max(y - 1, 0), min(y + 2, height)):
-                for u in range(max(x - 1, 0), min(x + 2, width)):
-                    if v == y and u == x:
-                        continue
-                    weight = 1 / 6 if v == y or u == x else 1 / 12
-                    diagonal[y + 1, x + 1] += weight
-                    if not removed[v, u]:
-                        for channel in range(3):
-                            right[channel, y + 1, x + 1] += weight * photo[channel, v, u]
+@relaxed
+def around(above: Floats, here: Floats, below: Floats, j: int) -> np.float32:
+    """Return the weighted sum of the eight neighbors of cell ``j``; the rows begin one cell before it."""
+    corners = above[j] + above[j + 2] + below[j] + below[j + 2]
+    sides = above[j + 1] + below[j + 1] + here[j] + here[j + 2]
+    return np.float32(TWELFTH * (corners + SIDE * sides))
 
 
-@helper
-def fine_row(unknown: Floats, diagonal: Floats, y: int, x: int, row: Floats) -> None:
-    """Write the finest operator's coefficients [9] of cell (y, x)."""
-    for place in range(9):
-        weight = 1 / 6 if place % 2 else 1 / 12
-        row[place] = -weight * unknown[y + place // 3, x + place % 3]
-    row[4] = diagonal[y + 1, x + 1]
+@relaxed
+def rows(values: Floats, start: int, stop: int, step: int) -> tuple[Floats, Floats, Floats]:
+    """Return the cells above, at and below ``start``:``stop``, with one more at either end."""
+    return (
+        values[start - step - 1 : stop - step + 1],
+        values[start - 1 : stop + 1],
+        values[start + step - 1 : stop + step + 1],
+    )
 
 
-@helper
-def galerkin_row(fine: Floats, unknown: Floats, diagonal: Floats, y: int, x: int, row: Floats, scratch: Floats) -> None:
-    """Write the coefficients [9] of P^T A P at the coarse cell (y, x); ``fine`` is empty for the finest operator.
+@relaxed
+def couple(values: Floats, share: Floats, out: Floats, start: int, stop: int, step: int) -> None:
+    """Write M W ``values`` into ``out``."""
+    above, here, below = rows(values, start, stop, step)
+    to, m = out[start:stop], share[start:stop]
+    for j in range(stop - start):
+        to[j] = m[j] * around(above, here, below, j)
 
-    P is bilinear, and zero where a cell is no unknown.
+
+@relaxed
+def sweep(
+    values: Floats, share: Floats, inverse: Floats, right: Floats, out: Floats, start: int, stop: int, step: int
+) -> np.float32:
+    """Write the next Jacobi iterate, (``right`` + M W ``values``) / D, into ``out``; return its product with ``right``.
+
+    ``values`` are M times the last iterate.
     """
-    row[:] = 0
-    height, width = unknown.shape[0] - 4, unknown.shape[1] - 4
-    for v in range(max(2 * y - 1, 0), min(2 * y + 2, height)):
-        for u in range(max(2 * x - 1, 0), min(2 * x + 2, width)):
-            if unknown[v + 1, u + 1] == 0:
-                continue
-            if len(fine):
-                scratch[:] = fine[:, v + 1, u + 1]
-            else:
-                fine_row(unknown, diagonal, v, u, scratch)
-            share = 1 / ((1 + v % 2) * (1 + u % 2))
-            for place in range(9):
-                if scratch[place] == 0:
-                    continue
-                j, i = v + place // 3 - 1, u + place % 3 - 1
-                amount = share * scratch[place] / ((1 + j % 2) * (1 + i % 2))
-                for above in range(j // 2, j // 2 + 1 + j % 2):
-                    for left in range(i // 2, i // 2 + 1 + i % 2):
-                        row[3 * (above - y) + left - x + 4] += amount
+    above, here, below = rows(values, start, stop, step)
+    to, m, scale, wanted = out[start:stop], share[start:stop], inverse[start:stop], right[start:stop]
+    total = np.float32(0)
+    for j in range(stop - start):
+        value = scale[j] * (wanted[j] + m[j] * around(above, here, below, j))
+        to[j] = value
+        total += value * wanted[j]
+    return total
 
 
-@helper
-def coarsen(
-    fine: Floats, unknown: Floats, diagonal: Floats, inner: Flags, coarse: Floats, found: Floats, inner_found: Flags
-) -> None:
-    """Write the Galerkin operator, its unknowns, and which cells are ``inner``: far from all boundaries.
-
-    All inner cells of a grid have the same coefficients, so that these are made once.
-    """
-    row, scratch, usual = np.zeros(9), np.zeros(9), np.zeros(9)
-    known = False
-    coarse[:] = 0
-    found[:] = 0
-    inner_found[:] = False
-    for y in range(coarse.shape[1] - 4):
-        for x in range(coarse.shape[2] - 4):
-            within = True
-            some = 0.0
-            for v in range(2 * y, 2 * y + 3):
-                for u in range(2 * x, 2 * x + 3):
-                    within = within and inner[v, u]
-                    some += unknown[v, u]
-            if some == 0:
-                continue
-            if within and known:
-                row[:] = usual
-            else:
-                galerkin_row(fine, unknown, diagonal, y, x, row, scratch)
-                if within:
-                    usual[:] = row
-                    known = True
-            coarse[:, y + 1, x + 1] = row
-            found[y + 1, x + 1] = 1
-            inner_found[y + 1, x + 1] = within
+@relaxed
+def apply(values: Floats, share: Floats, diagonal: Floats, out: Floats, start: int, stop: int, step: int) -> np.float32:
+    """Write A ``values`` into ``out``; return their product."""
+    above, here, below = rows(values, start, stop, step)
+    to, m, d = out[start:stop], share[start:stop], diagonal[start:stop]
+    total = np.float32(0)
+    for j in range(stop - start):
+        value = d[j] * here[j + 1] - m[j] * around(above, here, below, j)
+        to[j] = value
+        total += value * here[j + 1]
+    return total
 
 
-@helper
-def surrounded(unknown: Floats, inner: Flags) -> None:
-    """Write which cells of the finest grid are unknown with all their neighbors; none at the photo's border is."""
-    inner[:] = False
-    for y in range(2, unknown.shape[0] - 4):
-        for x in range(2, unknown.shape[1] - 4):
-            around = 0.0
-            for place in range(9):
-                around += unknown[y - 1 + place // 3, x - 1 + place % 3]
-            inner[y, x] = around == 9
+@relaxed
+def multiply(first: Floats, second: Floats, out: Floats) -> None:
+    """Write ``first`` ``second`` into ``out``."""
+    for j in range(len(out)):
+        out[j] = first[j] * second[j]
 
 
-@helper
-def apply_fine(unknown: Floats, diagonal: Floats, values: Floats, out: Floats) -> None:
-    """Write A ``values`` into ``out`` on the finest grid."""
-    for channel in range(3):
-        for y in range(1, unknown.shape[0] - 3):
-            above, here, below = values[channel, y - 1], values[channel, y], values[channel, y + 1]
-            to, there, weight = out[channel, y], unknown[y], diagonal[y]
-            for x in range(1, unknown.shape[1] - 3):
-                sides = above[x] + below[x] + here[x - 1] + here[x + 1]
-                corners = above[x - 1] + above[x + 1] + below[x - 1] + below[x + 1]
-                to[x] = weight[x] * here[x] - there[x] * ((2 * sides + corners) * (1 / 12))
+@relaxed
+def add(values: Floats, factor: np.float32, other: Floats, scale: np.float32) -> None:
+    """Write ``factor`` ``values`` + ``scale`` ``other`` into ``values``."""
+    for j in range(len(values)):
+        values[j] = factor * values[j] + scale * other[j]
 
 
-@helper
-def apply_coarse(operator: Floats, values: Floats, out: Floats) -> None:
-    """Write A ``values`` into ``out``."""
-    for channel in range(3):
-        for y in range(1, operator.shape[1] - 3):
-            above, here, below = values[channel, y - 1], values[channel, y], values[channel, y + 1]
-            a, to = operator[:, y], out[channel, y]
-            for x in range(1, operator.shape[2] - 3):
-                first = a[0, x] * above[x - 1] + a[1, x] * above[x] + a[2, x] * above[x + 1]
-                second = a[3, x] * here[x - 1] + a[4, x] * here[x] + a[5, x] * here[x + 1]
-                third = a[6, x] * below[x - 1] + a[7, x] * below[x] + a[8, x] * below[x + 1]
-                to[x] = first + second + third
+@relaxed
+def largest(values: Floats) -> np.float32:
+    """Return the largest absolute value; bits of numbers that are not negative are in the numbers' order."""
+    bits, found = values.view(np.int32), np.zeros(1, np.int32)
+    most = found[0]
+    for j in range(len(bits)):
+        size = bits[j] & POSITIVE
+        most = size if size > most else most
+    found[0] = most
+    return np.float32(found.view(np.float32)[0])
 
 
-@helper
-def restrict(fine: Floats, coarse: Floats) -> None:
-    """Write P^T ``fine`` into ``coarse``."""
-    for channel in range(3):
-        for y in range(1, coarse.shape[1] - 3):
-            above, here, below = fine[channel, 2 * y - 2], fine[channel, 2 * y - 1], fine[channel, 2 * y]
-            to = coarse[channel, y]
-            for x in range(1, coarse.shape[2] - 3):
-                u = 2 * x - 1
-                sides = above[u] + below[u] + here[u - 1] + here[u + 1]
-                corners = above[u - 1] + above[u + 1] + below[u - 1] + below[u + 1]
-                to[x] = here[u] + 0.5 * sides + 0.25 * corners
-
-
-@helper
-def prolong(coarse: Floats, unknown: Floats, fine: Floats) -> None:
-    """Add P ``coarse`` to ``fine``, where ``unknown``."""
-    for channel in range(3):
-        for y in range(unknown.shape[0] - 4):
-            first, second = coarse[channel, y // 2 + 1], coarse[channel, y // 2 + 1 + y % 2]
-            to, there = fine[channel, y + 1], unknown[y + 1]
-            for x in range(0, unknown.shape[1] - 4, 2):
-                c = x // 2 + 1
-                left, right = 0.5 * (first[c] + second[c]), 0.5 * (first[c + 1] + second[c + 1])
-                to[x + 1] += there[x + 1] * left
-                to[x + 2] += there[x + 2] * (0.5 * (left + right))
-
-
-@helper
-def sweep(inverse: Floats, right: Floats, image: Floats, values: Floats, fresh: bool) -> None:
-    """Do a Jacobi sweep: add ``inverse`` (``right`` - ``image``) to ``values``, or begin with ``inverse right``."""
-    for channel in range(3):
-        for y in range(1, inverse.shape[0] - 3):
-            from_, what, to, scale = right[channel, y], image[channel, y], values[channel, y], inverse[y]
-            if fresh:
-                for x in range(1, inverse.shape[1] - 3):
-                    to[x] = scale[x] * from_[x]
-            else:
-                for x in range(1, inverse.shape[1] - 3):
-                    to[x] += scale[x] * (from_[x] - what[x])
-
-
-@helper
-def dot(first: Floats, second: Floats) -> Floats:
-    """Return the channels' inner products [3]."""
-    a = b = c = 0.0
-    for y in range(first.shape[1]):
-        for x in range(first.shape[2]):
-            a += first[0, y, x] * second[0, y, x]
-            b += first[1, y, x] * second[1, y, x]
-            c += first[2, y, x] * second[2, y, x]
-    return np.array([a, b, c])
-
-
-@helper
-def add(values: Floats, factor: Floats, other: Floats, scale: Floats) -> None:
-    """Write ``factor`` ``values`` + ``scale`` ``other`` into ``values``; factors [3] are the channels'."""
-    for channel in range(3):
-        for y in range(values.shape[1]):
-            to, what = values[channel, y], other[channel, y]
-            for x in range(values.shape[2]):
-                to[x] = factor[channel] * to[x] + scale[channel] * what[x]
-
-
-@helper
-def ratio(above: Floats, below: Floats) -> Floats:
-    """Return ``above`` / ``below``, 0 where nothing is left to do."""
-    found = np.zeros(3)
-    for channel in range(3):
-        if below[channel] > 0:
-            found[channel] = above[channel] / below[channel]
+@relaxed
+def total(values: Floats) -> np.float32:
+    """Return the sum."""
+    found = np.float32(0)
+    for j in range(len(values)):
+        found += values[j]
     return found
 
 
-@helper
-def apply(operators: list[Floats], unknown: Floats, diagonal: Floats, level: int, values: Floats, out: Floats) -> None:
-    """Write A ``values`` into ``out`` on grid number ``level``."""
-    if level == 0:
-        apply_fine(unknown, diagonal, values, out)
-    else:
-        apply_coarse(operators[level], values, out)
-
-
-@helper
-def precondition(
-    operators: list[Floats],
-    unknowns: list[Floats],
-    inverses: list[Floats],
-    diagonal: Floats,
-    rights: list[Floats],
-    values: list[Floats],
-    scratch: list[Floats],
+@relaxed
+def restrict(
+    fine: Floats, coarse: Floats, step: int, height: int, width: int, factor: np.float32, line: Floats
 ) -> None:
-    """Do one V-cycle from zero, a symmetric operator: ``values``[0] comes near A^-1 ``rights``[0]."""
-    last = len(operators) - 1
-    for level in range(last + 1):
-        sweep(inverses[level], rights[level], scratch[level], values[level], True)
-        if level < last:
-            apply(operators, unknowns[0], diagonal, level, values[level], scratch[level])
-            add(scratch[level], -np.ones(3), rights[level], np.ones(3))
-            restrict(scratch[level], rights[level + 1])
-    for level in range(last, -1, -1):
-        if level < last:
-            prolong(values[level + 1], unknowns[level], values[level])
-        for _ in range(1 if level < last else 12):
-            apply(operators, unknowns[0], diagonal, level, values[level], scratch[level])
-            sweep(inverses[level], rights[level], scratch[level], values[level], False)
+    """Write ``factor`` P^T ``fine`` into ``coarse`` of ``height`` x ``width``; P is bilinear."""
+    for y in range(height):
+        here = (2 * y + 1) * step
+        above, middle, below = fine[here - step : here], fine[here : here + step], fine[here + step : here + 2 * step]
+        for x in range(step):
+            line[x] = factor * (HALF * (above[x] + below[x]) + middle[x])
+        line[step] = 0
+        first = (y + 1) * (width + 2) + 1
+        to = coarse[first : first + width]
+        for x in range(width):
+            to[x] = HALF * (line[2 * x] + line[2 * x + 2]) + line[2 * x + 1]
 
 
-def _fill(photo: Floats, removed: NDArray[np.bool_], tolerance: float, iterations: int) -> tuple[Floats, int]:
-    shapes = [(removed.shape[1] + 4, removed.shape[2] + 4)]
-    while min(shapes[-1]) - 4 > COARSEST:
-        shapes.append(((shapes[-1][0] - 4) // 2 + 5, (shapes[-1][1] - 4) // 2 + 5))
-    operators = [np.zeros((9, each[0], each[1])) for each in shapes]
-    unknowns = [np.zeros(each) for each in shapes]
-    inverses = [np.zeros(each) for each in shapes]
-    inner = [np.zeros(each, np.bool_) for each in shapes]
-    rights = [np.zeros((3, each[0], each[1])) for each in shapes]
-    values = [np.zeros((3, each[0], each[1])) for each in shapes]
-    scratch = [np.zeros((3, each[0], each[1])) for each in shapes]
-    operators[0] = np.zeros((0, 0, 0))
-    diagonal = np.zeros(shapes[0])
-    found, direction, image = np.zeros_like(rights[0]), np.zeros_like(rights[0]), np.zeros_like(rights[0])
-    filled = np.empty((removed.shape[0], 3, removed.shape[1], removed.shape[2]))
+@relaxed
+def stretch(coarse: Floats, y: int, step: int, line: Floats) -> None:
+    """Write row ``y`` of ``coarse`` into ``line``, with the means of neighbors between."""
+    first = (y + 1) * step + 1
+    from_ = coarse[first : first + step - 1]
+    for x in range(step - 2):
+        line[2 * x] = from_[x]
+        line[2 * x + 1] = HALF * (from_[x] + from_[x + 1])
+
+
+@relaxed
+def prolong(
+    coarse: Floats, share: Floats, fine: Floats, step: int, height: int, width: int, upper: Floats, lower: Floats
+) -> None:
+    """Add P ``coarse`` to ``fine`` of ``height`` x ``width``, where something is removed."""
+    stretch(coarse, 0, step, lower)
+    for y in range(height):
+        first = (y + 1) * (width + 2) + 1
+        to, m = fine[first : first + width], share[first : first + width]
+        if y % 2 == 0:
+            upper, lower = lower, upper
+            stretch(coarse, y // 2 + 1, step, lower)
+            for x in range(width):
+                to[x] += upper[x] if m[x] > 0 else np.float32(0)
+        else:
+            for x in range(width):
+                to[x] += HALF * (upper[x] + lower[x]) if m[x] > 0 else np.float32(0)
+
+
+@relaxed
+def planes_of(space: Floats, grids: Integers, level: int) -> Floats:
+    """Return a grid's planes."""
+    cells = grids[level, 2]
+    return space[grids[level, 3] : grids[level, 3] + 10 * cells].reshape(10, cells)
+
+
+@relaxed
+def coarsen(space: Floats, grids: Integers, lines: Floats) -> None:
+    """Make all grids' operators; the finest has its M and C."""
+    for level in range(len(grids)):
+        height, width = grids[level, :2]
+        planes, step = planes_of(space, grids, level), width + 2
+        start, stop = step + 1, (height + 1) * step
+        if level > 0:
+            finer, apart = planes_of(space, grids, level - 1), grids[level - 1, 1] + 2
+            restrict(finer[SHARE], planes[SHARE], apart, height, width, QUARTER, lines[0])
+            restrict(finer[FLOW], planes[FLOW], apart, height, width, np.float32(1), lines[0])
+        couple(planes[SHARE], planes[SHARE], planes[DIAGONAL], start, stop, step)
+        m, flow = planes[SHARE][start:stop], planes[FLOW][start:stop]
+        diagonal, inverse = planes[DIAGONAL][start:stop], planes[INVERSE][start:stop]
+        for j in range(stop - start):
+            diagonal[j] += flow[j]
+            # W has no eigenvalue below -1/3: with this bound Jacobi sweeps shrink all errors
+            bound = max(diagonal[j], BOUND * m[j] * m[j])
+            inverse[j] = np.float32(1) / bound if bound > 0 else np.float32(0)
+
+
+@relaxed
+def advance(share: Floats, later: Floats, values: Floats, moved: Floats) -> None:
+    """Write M (``later`` - ``values``) into ``moved``, and ``later`` into ``values``."""
+    for j in range(len(values)):
+        moved[j] = share[j] * (later[j] - values[j])
+        values[j] = later[j]
+
+
+@relaxed
+def relax(planes: Floats, start: int, stop: int, step: int, times: int) -> None:
+    """Do Jacobi sweeps."""
+    share, scratch, change = planes[SHARE], planes[SCRATCH], planes[CHANGE]
+    for _ in range(times):
+        multiply(share[start:stop], change[start:stop], scratch[start:stop])
+        sweep(scratch, share, planes[INVERSE], planes[LEFT], change, start, stop, step)
+
+
+@relaxed
+def descend(planes: Floats, start: int, stop: int, step: int, finest: bool) -> None:
+    """Do the first sweeps from zero, one or two, and write what they leave of the residual into `IMAGE` or `SCRATCH`.
+
+    What a sweep leaves is what its change does to the neighbors: M W M (this iterate - the one before).
+    """
+    share, scratch, change, image = planes[SHARE], planes[SCRATCH], planes[CHANGE], planes[IMAGE]
+    multiply(planes[INVERSE][start:stop], planes[LEFT][start:stop], change[start:stop])
+    if finest:
+        couple(change, share, scratch, start, stop, step)
+    else:
+        multiply(share[start:stop], change[start:stop], scratch[start:stop])
+        sweep(scratch, share, planes[INVERSE], planes[LEFT], image, start, stop, step)
+        advance(share[start:stop], image[start:stop], change[start:stop], scratch[start:stop])
+        couple(scratch, share, image, start, stop, step)
+
+
+@relaxed
+def precondition(space: Floats, grids: Integers, lines: Floats) -> np.float32:
+    """Do one V-cycle from zero, a symmetric operator: `SCRATCH` of the finest grid comes near A^-1 `LEFT`.
+
+    Returns their product.
+    """
+    last = len(grids) - 1
+    for level in range(last):
+        height, width = grids[level, :2]
+        planes, step = planes_of(space, grids, level), width + 2
+        descend(planes, step + 1, (height + 1) * step, step, level == 0)
+        height, width = grids[level + 1, :2]
+        rest, coarse = planes[IMAGE if level else SCRATCH], planes_of(space, grids, level + 1)
+        restrict(rest, coarse[LEFT], step, height, width, np.float32(1), lines[0])
+    height, width = grids[last, :2]
+    planes, step = planes_of(space, grids, last), width + 2
+    planes[CHANGE][:] = 0
+    relax(planes, step + 1, (height + 1) * step, step, LAST_SWEEPS)
+    for level in range(last - 1, -1, -1):
+        coarse, apart = planes, step
+        height, width = grids[level, :2]
+        planes, step = planes_of(space, grids, level), width + 2
+        prolong(coarse[CHANGE], planes[SHARE], planes[CHANGE], apart, height, width, lines[0], lines[1])
+        if level > 0:
+            relax(planes, step + 1, (height + 1) * step, step, 2)
+    change, out = planes[CHANGE], planes[SCRATCH]
+    return sweep(change, planes[SHARE], planes[INVERSE], planes[LEFT], out, step + 1, (height + 1) * step, step)
+
+
+@relaxed
+def solve(space: Floats, grids: Integers, lines: Floats, limit: np.float32, iterations: int) -> int:
+    """Write A^-1 `LEFT` into `FOUND`, and return the number of V-cycles."""
+    height, width = grids[0, :2]
+    planes, step = planes_of(space, grids, 0), width + 2
+    start, stop = step + 1, (height + 1) * step
+    found, direction, image = planes[FOUND], planes[DIRECTION], planes[IMAGE]
+    found[:] = 0
+    direction[:] = 0
+    before = np.float32(0)
+    for cycle in range(1, iterations + 1):
+        left = precondition(space, grids, lines)
+        change = planes[SCRATCH][start:stop]
+        if largest(change) <= limit or cycle == iterations:
+            add(found[start:stop], np.float32(1), change, np.float32(1))
+            return cycle
+        again = left / before if cycle > 1 else np.float32(0)
+        add(direction[start:stop], again, change, np.float32(1))
+        before = left
+        length = left / apply(direction, planes[SHARE], planes[DIAGONAL], image, start, stop, step)
+        add(found[start:stop], np.float32(1), direction[start:stop], length)
+        add(planes[LEFT][start:stop], np.float32(1), image[start:stop], -length)
+    return iterations
+
+
+@relaxed
+def box(removed: Flags) -> tuple[int, int, int, int]:
+    """Return top, bottom, left and right of the removed pixels with a margin of one; all 0 where there are none."""
+    height, width = removed.shape
+    top, bottom, left, right = height, 0, width, 0
+    for y in range(height):
+        x = 0
+        while x < width and not removed[y, x]:
+            x += 1
+        if x == width:
+            continue
+        top, bottom, left = min(top, y), y + 1, min(left, x)
+        x = width
+        while x > right and not removed[y, x - 1]:
+            x -= 1
+        right = x
+    if bottom == 0:
+        return 0, 0, 0, 0
+    return max(top - 1, 0), min(bottom + 1, height), max(left - 1, 0), min(right + 1, width)
+
+
+@relaxed
+def layout(height: int, width: int) -> Integers:
+    """Return the grids [L, (height, width, cells of a plane, begin)], at least two."""
+    grids = np.zeros((64, 4), np.int64)
+    begin = count = 0
+    while True:
+        cells = (height + 3) * (width + 2) + 1
+        grids[count, 0], grids[count, 1], grids[count, 2], grids[count, 3] = height, width, cells, begin
+        count += 1
+        if count > 1 and max(height, width) <= COARSEST:
+            return grids[:count]
+        height, width, begin = height // 2 + 1, width // 2 + 1, begin + 10 * cells
+
+
+@relaxed
+def clear(space: Floats, grids: Integers) -> None:
+    """Write zeros around the grids' cells."""
+    for level in range(len(grids)):
+        height, width = grids[level, :2]
+        step = width + 2
+        for plane in planes_of(space, grids, level):
+            plane[: step + 1] = 0
+            plane[(height + 1) * step :] = 0
+            for y in range(1, height + 1):
+                plane[(y + 1) * step - 1 : (y + 1) * step + 1] = 0
+
+
+@relaxed
+def begin_mask(removed: Flags, top: int, bottom: int, left: int, right: int, planes: Floats) -> None:
+    """Write the finest grid's M and C."""
+    height, width = bottom - top, right - left
+    step = width + 2
+    share, flow, kept = planes[SHARE], planes[FLOW], planes[SCRATCH]
+    for y in range(height):
+        first = (y + 1) * step + 1
+        m, one = share[first : first + width], kept[first : first + width]
+        gone = removed[top + y, left:right]
+        for x in range(width):
+            m[x] = np.float32(gone[x])
+            one[x] = np.float32(1) - m[x]
+    couple(kept, share, flow, step + 1, (height + 1) * step, step)
+
+
+@relaxed
+def begin_channel(
+    photo: Floats, top: int, bottom: int, left: int, right: int, planes: Floats
+) -> tuple[np.float32, np.float32]:
+    """Write one channel's right side into `LEFT`.
+
+    Return the mean that it is relative to, and how far from their mean kept values are.
+    """
+    height, width = bottom - top, right - left
+    step = width + 2
+    start, stop = step + 1, (height + 1) * step
+    share, kept, wanted, flow = planes[SHARE], planes[IMAGE], planes[LEFT], planes[FLOW]
+    for y in range(height):
+        first = (y + 1) * step + 1
+        to, m, from_ = kept[first : first + width], share[first : first + width], photo[top + y, left:right]
+        for x in range(width):
+            to[x] = from_[x] * (np.float32(1) - m[x])
+    anchor = total(kept[start:stop]) / (np.float32(height * width) - total(share[start:stop]))
+    for y in range(height):
+        first = (y + 1) * step + 1
+        to, m = kept[first : first + width], share[first : first + width]
+        for x in range(width):
+            to[x] -= anchor * (np.float32(1) - m[x])
+    couple(kept, share, wanted, start, stop, step)
+    mean = total(wanted[start:stop]) / total(flow[start:stop])
+    add(wanted[start:stop], np.float32(1), flow[start:stop], -mean)
+    return anchor + mean, largest(kept[start:stop]) + TINY * abs(anchor)
+
+
+def _fill(photo: Floats, removed: Flags, noise: Floats, tolerance: float, iterations: int) -> tuple[Floats, int]:
+    count, height, width = removed.shape
+    whole = layout(height, width)
+    space = np.empty(whole[-1, 3] + 10 * whole[-1, 2], np.float32)
+    lines = np.zeros((2, 2 * width + 8), np.float32)
+    filled = np.empty((count, 3, height, width), np.float32)
     most = 0
-    for number in range(removed.shape[0]):
-        laplacian(photo, removed[number], unknowns[0], diagonal, rights[0])
-        surrounded(unknowns[0], inner[0])
-        for level in range(len(shapes)):
-            if level > 0:
-                coarsen(
-                    operators[level - 1],
-                    unknowns[level - 1],
-                    diagonal,
-                    inner[level - 1],
-                    operators[level],
-                    unknowns[level],
-                    inner[level],
-                )
-            inverse, there = inverses[level], unknowns[level]
-            for y in range(there.shape[0]):
-                for x in range(there.shape[1]):
-                    inverse[y, x] = 0
-                    if there[y, x] != 0:
-                        inverse[y, x] = 1 / diagonal[y, x] if level == 0 else DAMPING / operators[level][4, y, x]
-        found[:] = 0
-        direction[:] = 0
-        before = first = np.zeros(3)
-        for step in range(iterations):
-            precondition(operators, unknowns, inverses, diagonal, rights, values, scratch)
-            left = dot(rights[0], values[0])
-            if step == 0:
-                first = left
-            if np.all(left <= tolerance * tolerance * first):
-                break
-            add(direction, ratio(left, before), values[0], np.ones(3))
-            before = left
-            apply_fine(unknowns[0], diagonal, direction, image)
-            length = ratio(left, dot(direction, image))
-            add(found, np.ones(3), direction, length)
-            add(rights[0], np.ones(3), image, -length)
-            most = max(most, step + 1)
+    for number in range(count):
+        filled[number] = photo
+        top, bottom, left, right = box(removed[number])
+        if bottom == 0:
+            continue
+        grids = layout(bottom - top, right - left)
+        clear(space, grids)
+        planes, step = planes_of(space, grids, 0), right - left + 2
+        begin_mask(removed[number], top, bottom, left, right, planes)
+        coarsen(space, grids, lines)
         for channel in range(3):
-            for y in range(removed.shape[1]):
-                for x in range(removed.shape[2]):
-                    gone = removed[number, y, x]
-                    filled[number, channel, y, x] = found[channel, y + 1, x + 1] if gone else photo[channel, y, x]
+            mean, spread = begin_channel(photo[channel], top, bottom, left, right, planes)
+            most = max(most, solve(space, grids, lines, np.float32(tolerance) * spread, iterations))
+            for y in range(bottom - top):
+                first = (y + 1) * step + 1
+                to, found = filled[number, channel, top + y, left:right], planes[FOUND][first : first + step - 2]
+                more, gone = noise[channel, top + y, left:right], removed[number, top + y, left:right]
+                for x in range(right - left):
+                    to[x] = found[x] + mean + more[x] if gone[x] else to[x]
     return filled, most
 
 
 @cache
-def compiled() -> Callable[[Floats, Flags, float, int], tuple[Floats, int]]:
-    """Return the kernel: (photo [3, H, W], removed [S, H, W], tolerance, iterations) -> (filled, most iterations)."""
-    signature = "Tuple((f8[:, :, :, ::1], i8))(f8[:, :, ::1], b1[:, :, ::1], f8, i8)"
+def compiled() -> Callable[[Floats, Flags, Floats, float, int], tuple[Floats, int]]:
+    """Return the kernel: (photo [3, H, W], removed [S, H, W], noise, tolerance, iterations) -> (filled, V-cycles)."""
+    signature = "Tuple((f4[:, :, :, ::1], i8))(f4[:, :, ::1], b1[:, :, ::1], f4[:, :, ::1], f8, i8)"
     return kernel(_fill, signature, "ROAD's imputation, some twenty seconds")
 
 
-def fill_linearly(photo: NDArray[np.floating], removed: Flags) -> Floats:
-    """Return ``photo`` [3, H, W] with each of the masks ``removed`` [S, H, W] filled, new in float64 [S, 3, H, W].
+def fill_linearly(
+    photo: NDArray[np.floating], removed: Flags, noise: NDArray[np.floating] | None = None
+) -> NDArray[np.floating]:
+    """Return ``photo`` [3, H, W] with each of the masks ``removed`` [S, H, W] filled, new, [S, 3, H, W].
 
-    Filled values lie between the least and the largest kept value of their channel, up to 1e-4 of their range. Raises
-    `ValueError` where no pixel is kept, or for other shapes.
+    Kept values are the photo's, of its type; filled ones are right to 2e-3 of the kept values' range, mostly to 5e-4.
+    ``noise`` [3, H, W] is added to them. Raises `ValueError` where no pixel is kept, or for other shapes.
     """
     if removed.ndim != 3 or photo.shape != (3, *removed.shape[1:]):
         raise ValueError(f"expected a photo [3, H, W] and masks [S, H, W]; got {photo.shape} and {removed.shape}")
     if removed.all((1, 2)).any():
         raise ValueError("all pixels are removed: there is nothing to fill them from")
-    values = np.ascontiguousarray(photo, dtype=np.float64)
-    return compiled()(values, np.ascontiguousarray(removed, dtype=np.bool_), TOLERANCE, ITERATIONS)[0]
+    flags, values = np.ascontiguousarray(removed, dtype=np.bool_), np.ascontiguousarray(photo, dtype=np.float32)
+    more = np.zeros_like(values) if noise is None else np.ascontiguousarray(noise, dtype=np.float32)
+    filled, _ = compiled()(values, flags, more, TOLERANCE, ITERATIONS)
+    return filled if photo.dtype == np.float32 else np.where(flags[:, None], filled, photo)

@@ -105,12 +105,13 @@ def _samples(view: Tensor, settings: FidelitySettings) -> Tensor:
 def _imputed(photo: Tensor, settings: FidelitySettings) -> Maker:
     from dualcam.metrics.imputation import fill_linearly
 
-    noise = settings.road_noise * torch.randn(photo.shape, generator=_seeded(settings), dtype=torch.float64)
-    values = photo.detach().cpu().double().numpy()
+    draws = torch.randn(photo.shape, generator=_seeded(settings), dtype=torch.float64)
+    noise = (settings.road_noise * draws).float().numpy()
+    values = photo.detach().cpu()
+    exact = (values if values.dtype == torch.float32 else values.double()).numpy()
 
     def make(removed: Tensor) -> Tensor:
-        filled = fill_linearly(values, removed.unsqueeze(0).cpu().numpy())[0]
-        return torch.where(removed, (torch.from_numpy(filled) + noise).to(photo), photo)
+        return torch.from_numpy(fill_linearly(exact, removed.unsqueeze(0).cpu().numpy(), noise)[0]).to(photo)
 
     return make
 

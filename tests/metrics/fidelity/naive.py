@@ -110,11 +110,11 @@ def impute(x: Floats, removed: NDArray[np.bool_], noise: Floats) -> Floats:
 
 
 def solve_directly(photo: Floats, removed: NDArray[np.bool_]) -> Floats:
-    """Fill ``removed`` pixels of [H, W, 3]: each is the mean of its neighbors, sides twice as heavy as corners."""
+    """Fill ``removed`` pixels of [H, W, C]: each is the mean of its neighbors, sides twice as heavy as corners."""
     height, width = removed.shape
     unknowns = {tuple(pixel): number for number, pixel in enumerate(np.argwhere(removed).tolist())}
     rows, columns, entries = [], [], []
-    right = np.zeros((len(unknowns), 3))
+    right = np.zeros((len(unknowns), photo.shape[2]))
     for (y, x), number in unknowns.items():
         total = 0
         for v in range(max(y - 1, 0), min(y + 2, height)):
@@ -135,7 +135,7 @@ def solve_directly(photo: Floats, removed: NDArray[np.bool_]) -> Floats:
     filled = photo.copy()
     if unknowns:
         system = csr_matrix((np.array(entries, float), (rows, columns)), shape=(len(unknowns), len(unknowns)))
-        filled[removed] = spsolve(system, right).reshape(-1, 3)
+        filled[removed] = spsolve(system, right).reshape(right.shape)
     return filled
 
 

@@ -1,5 +1,7 @@
 """ROAD: its imputation, and the figure."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,8 @@ from dualcam.metrics.perturbations import (
 from tests.metrics.fidelity.game import Classifier, photos_and_maps
 from tests.metrics.fidelity.naive import solve_directly
 
+RIGHT = 2e-3
+"""How far from the equations' solution a fill may be, as a share of the kept values' range."""
 ITS_NUMPY = "ignore:__array_wrap__ must accept:DeprecationWarning"
 """pytorch-grad-cam hands tensors to numpy functions."""
 
@@ -48,15 +52,17 @@ def holes(height: int, width: int) -> dict[str, NDArray[np.bool_]]:
     }
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [(1, 7), (6, 2), (9, 16), (23, 32), (64, 47)])
-def test_the_fill_solves_the_equations(size: tuple[int, int]) -> None:
-    photo = np.random.default_rng(1).random((*size, 3))
+def test_the_fill_solves_the_equations(size: tuple[int, int], dtype: type[np.floating]) -> None:
+    photo = np.random.default_rng(1).random((*size, 3)).astype(dtype)
     kept = photo.copy()
     for name, removed in holes(*size).items():
         if removed.all():
             continue
         found = fill(photo, removed)
-        np.testing.assert_allclose(found, solve_directly(photo, removed), atol=5e-5, err_msg=name)
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, solve_directly(photo, removed), atol=RIGHT, err_msg=name)
         np.testing.assert_array_equal(found[~removed], photo[~removed])
         np.testing.assert_array_equal(photo, kept)
 
@@ -70,7 +76,48 @@ def test_the_fill_is_that_of_pytorch_grad_cam() -> None:
         theirs = NoisyLinearImputer(noise=0)(
             torch.from_numpy(photo.transpose(2, 0, 1)).float(), torch.from_numpy(~removed).float()
         )
-        np.testing.assert_allclose(fill(photo, removed).transpose(2, 0, 1), theirs, atol=5e-5, err_msg=name)
+        np.testing.assert_allclose(fill(photo, removed).transpose(2, 0, 1), theirs, atol=RIGHT, err_msg=name)
+
+
+def scenes(height: int, width: int) -> dict[str, NDArray[np.float64]]:
+    """Return photos [h, w, 3] of range 1: smooth, textured, with edges, and mere noise."""
+    generator = np.random.default_rng(6)
+    y, x = np.mgrid[:height, :width]
+    smooth = np.stack([np.sin(x / 20), np.cos(y / 15), np.sin((x + y) / 30)], -1)
+    texture = smooth + 0.3 * generator.standard_normal((height, width, 3))
+    edges = np.stack([(x // 9 + y // 13) % 2, x > y, (x - 40) ** 2 + (y - 30) ** 2 < 400], -1)
+    noise = generator.random((height, width, 3))
+    found = {"smooth": smooth, "texture": texture, "edges": edges, "noise": noise}
+    return {name: (each - each.min()) / (each.max() - each.min()) for name, each in found.items()}
+
+
+def orders(height: int, width: int) -> dict[str, NDArray[np.float64]]:
+    """Return maps [h, w]: one enlarged from a few cells, the same cut off at its mean, and noise."""
+    generator = np.random.default_rng(7)
+    coarse = torch.from_numpy(generator.random((1, 1, 7, 7)))
+    smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")[0, 0].numpy()
+    return {
+        "enlarged": smooth,
+        "cut off": np.maximum(smooth - smooth.mean(), 0),
+        "noise": generator.random((height, width)),
+    }
+
+
+@pytest.mark.parametrize("name", orders(2, 2))
+def test_maps_holes_are_filled_right(name: str) -> None:
+    """At all percentages, in both orders: the largest error stays in its bound, and most are far below."""
+    size = (88, 75)
+    ranks = descending_ranks(torch.from_numpy(orders(*size)[name])).numpy()
+    counts = removed_counts(ranks.size, FidelitySettings())
+    removed = np.stack([ranks < count for count in counts] + [ranks >= ranks.size - count for count in counts])
+    photos = scenes(*size)
+    stacked = np.concatenate([*photos.values()], -1)
+    direct = np.stack([solve_directly(stacked, mask) for mask in removed])
+    for number, (scene, photo) in enumerate(photos.items()):
+        found = fill_linearly(photo.transpose(2, 0, 1), removed).transpose(0, 2, 3, 1)
+        errors = np.abs(found - direct[..., 3 * number : 3 * number + 3]).max((1, 2, 3))
+        assert errors.max() <= RIGHT, scene
+        assert np.median(errors) <= RIGHT / 2, scene
 
 
 @settings(deadline=None, max_examples=40)
@@ -83,12 +130,26 @@ def test_the_fill_keeps_to_the_kept_values(seed: int, share: float) -> None:
         removed[3, 4] = False
     filled = fill(photo, removed)
     low, high = photo[~removed].min(0), photo[~removed].max(0)
-    assert (filled >= low - 1e-4).all()
-    assert (filled <= high + 1e-4).all()
+    spread = (high - low).max() + 1e-3  # single precision's, where there is one kept pixel
+    assert (filled >= low - RIGHT * spread).all()
+    assert (filled <= high + RIGHT * spread).all()
     flat = fill(np.full_like(photo, 0.7), removed)
-    np.testing.assert_allclose(flat, 0.7, atol=1e-4)
+    np.testing.assert_allclose(flat, 0.7, atol=1e-6)
     moved = fill(3 * photo + 1, removed)
-    np.testing.assert_allclose(moved, 3 * filled + 1, atol=2e-3)
+    np.testing.assert_allclose(moved, 3 * filled + 1, atol=3 * RIGHT * spread)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.95))
+def test_the_solver_converges_to_the_solution(seed: int, share: float) -> None:
+    """As far as single precision goes; what `fill_linearly` leaves is its tolerance, not a flaw of the solver."""
+    generator = np.random.default_rng(seed)
+    photo = generator.random((3, 21, 26)).astype(np.float32)
+    removed = generator.random((21, 26)) < share
+    found, cycles = compiled()(photo, removed[None], np.zeros_like(photo), 1e-5, 40)
+    assert cycles < 20
+    direct = solve_directly(photo.transpose(1, 2, 0).astype(np.float64), removed).transpose(2, 0, 1)
+    np.testing.assert_allclose(found[0], direct, atol=2e-5)
 
 
 def test_masks_together_are_masks_alone() -> None:
@@ -99,14 +160,32 @@ def test_masks_together_are_masks_alone() -> None:
         np.testing.assert_array_equal(one, fill_linearly(photo, mask[None])[0])
 
 
-def test_a_large_hole_takes_few_iterations() -> None:
+def test_a_large_hole_takes_few_cycles() -> None:
     y, x = np.mgrid[:224, :224]
-    photo = np.stack([np.sin(x / 20), np.cos(y / 15), (x * y) / 224**2]).astype(np.float64)
+    photo = np.stack([np.sin(x / 20), np.cos(y / 15), (x * y) / 224**2]).astype(np.float32)
     blob = (y - 90) ** 2 + (x - 120) ** 2
     for removed in (blob < 100**2, blob > 30**2, blob > 3, (y > 0) | (x > 0)):
-        filled, iterations = compiled()(photo, removed[None], 1e-10, 200)
-        assert iterations <= 25
-        np.testing.assert_allclose(fill_linearly(photo, removed[None]), filled, atol=5e-5)
+        filled, cycles = compiled()(photo, removed[None], np.zeros_like(photo), 1e-5, 40)
+        assert cycles <= 16
+        np.testing.assert_allclose(fill_linearly(photo, removed[None]), filled, atol=2 * RIGHT)  # of a range of 2
+
+
+def test_noise_is_added_to_what_is_filled() -> None:
+    generator = np.random.default_rng(8)
+    photo, noise = generator.random((2, 3, 20, 30)).astype(np.float32)
+    removed = generator.random((2, 20, 30)) < 0.4
+    plain, noisy = fill_linearly(photo, removed), fill_linearly(photo, removed, noise)
+    np.testing.assert_allclose(noisy, plain + removed[:, None] * noise, atol=1e-6)
+
+
+def test_threads_fill_as_one_does() -> None:
+    generator = np.random.default_rng(9)
+    photos = generator.random((8, 3, 40, 50)).astype(np.float32)
+    removed = generator.random((3, 40, 50)) < 0.6
+    alone = [fill_linearly(photo, removed) for photo in photos]
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(alone, pool.map(lambda photo: fill_linearly(photo, removed), photos), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_what_can_not_be_filled_is_refused() -> None:

@@ -23,13 +23,12 @@ SMALLER = {
     "gemma4_vit_167m": 192,
     "qwen3_vit_88m": 224,
     "sam2_hiera_tiny": 256,
-    "naflexvit_base_patch16_parfac_gap": 192,
     "regnet_y_128gf": 128,
     "efficientnet_b7": 224,
     "efficientnet_v2_l": 224,
     "efficientnet_v2_m": 224,
 }
-"""Input sides for members whose own takes over 4 GiB or a minute; the page has them at their own."""
+"""Input sides for members whose own takes over 4 GiB; the page has them at their own."""
 ONE_SIZE = {"vit_h_14": 112}
 """The same for a model that takes one size, which its builder is told."""
 OWN_SIZE = "DUALCAM_OWN_SIZE"

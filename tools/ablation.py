@@ -47,8 +47,8 @@ STUDIES = (
         "butterflies-full",
         "butterflies",
         (
-            *("--fit-head", "linear", "--optimize", "--full", "--sample", "25"),
-            *("--head", "softmax", "centered", "sigmoid", "--method", "cam", "--normalize", "max"),
+            *("--fit-head", "linear", "--optimize", "--fidelity", "none", "--full", "--sample", "25"),
+            *("--head", "softmax", "log-odds", "sigmoid", "--method", "cam", "--normalize", "minmax", "max"),
         ),
     ),
 )

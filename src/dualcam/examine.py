@@ -96,6 +96,12 @@ def _probed(
         try:
             logits = adapter.logits(model, image)
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise ModelError(
+                    f"there is not enough memory to look at every layer of the model on images of shape "
+                    f"{tuple(image.shape)}; pass preprocessing=Preprocessing(size=(height, width), ...) with a smaller "
+                    f"size, or free some memory"
+                ) from error
             raise StructureNotFound(
                 f"the model does not take images of shape {tuple(image.shape)} ({error}); "
                 f"pass preprocessing=Preprocessing(size=(height, width), ...) with the size it was made for, or "

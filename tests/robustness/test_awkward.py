@@ -413,3 +413,15 @@ def test_class_names_may_be_numbers() -> None:
     model = dualcam.wrap(tiny("mlp"), preprocessing=PREPROCESSING, class_names=names)
     assert model.explain(images(1), "12")[0][0].name == "12"
     assert model.explain(images(1), "12")[0].indices.tolist() == [2]
+
+
+class Hungry(nn.Module):
+    """Asks for more memory than any machine has."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_empty(2**60)
+
+
+def test_too_little_memory_is_not_taken_for_a_wrong_size() -> None:
+    with pytest.raises(ModelError, match=r"not enough memory .* images of shape .*smaller size"):
+        dualcam.wrap(nn.Sequential(nn.Conv2d(3, 4, 1), Hungry()), preprocessing=PREPROCESSING)

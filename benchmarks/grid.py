@@ -19,8 +19,9 @@ def prepare(model: str | None, weights: str, data_root: Path) -> tuple[DualBranc
     """
     torch.set_num_threads(1)
     wrapped = dualcam.wrap(model, weights=weights)
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in wrapped.sigmoid_head.parameters():
-            parameter.add_(torch.randn(parameter.shape), alpha=1e-3)
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=1e-3)
     photos = choose_photos(wrapped, data_root / "imagenet-val-subset", split="val", select="none")
     return wrapped, make_grid(wrapped), photos

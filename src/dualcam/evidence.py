@@ -80,7 +80,8 @@ def run_head(head: Head, tapped: Tapped, *, create_graph: bool = False) -> HeadR
             leaf = tapped.activations
             inputs = leaf.clone()
         elif leaf is None or not head.reads_features:
-            leaf = tapped.activations.detach().requires_grad_()
+            found = tapped.activations.detach()
+            leaf = (found.clone() if found.is_inference() else found).requires_grad_()
             inputs = leaf.clone()  # the head's first step may work in place
         return HeadRun(leaf, head(inputs))
 

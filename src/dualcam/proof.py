@@ -54,9 +54,13 @@ def prove(probe: Probe, found: Found, nonnegative: bool | None) -> Anatomy:
 
 def _recorded(head: Head, activations: Tensor) -> Tensor:
     """Return the logits of ``activations``; raises `StructureNotFound` where no gradient comes through the head."""
+    logits: Tensor
+    if any(parameter.is_inference() for parameter in head.parameters()):
+        logits = head(activations)  # made in inference mode, where nothing is recorded; only its copies give gradients
+        return logits
     with torch.enable_grad():
         leaf = activations.detach().requires_grad_()
-        logits: Tensor = head(leaf.clone())  # the first step may work in place
+        logits = head(leaf.clone())  # the first step may work in place
         gradient = torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0] if logits.requires_grad else None
     if gradient is None:
         raise StructureNotFound(

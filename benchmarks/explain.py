@@ -273,7 +273,8 @@ SCORE_CAM_EXPLAINED = """One image, every channel of its tapped layer; three cal
 call's time over that of forwards of 16 images just before and after it: the median, and the range of the three. Batches
 of 16 or 32 masked images, which the peers take, need layers of more than 32 MiB. A process that has recorded a whole
 graph has memory for them at hand; one that has not, as when it only explains, gets it from the system anew for every
-layer. `first call` is a call in a new process. dualcam takes six images at once, which costs the same in both."""
+layer. `first call` is a call in a new process. dualcam takes six images at once there, and
+sixteen where freed memory is kept."""
 
 
 if __name__ == "__main__":

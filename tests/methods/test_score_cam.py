@@ -11,8 +11,8 @@ from torch.nn import functional
 from dualcam import DualBranch
 from dualcam.errors import ChoiceError
 from dualcam.heatmap import weight_parts
-from dualcam.methods import get
-from dualcam.methods.score_cam import CHUNK_ON_CPU, unit_masks, varying_channels
+from dualcam.methods import get, score_cam
+from dualcam.methods.score_cam import unit_masks, varying_channels
 from dualcam.tuning import Tuning
 from dualcam.types import Branch, Evidence, HeadKind, Probes
 from tests.models import CHANNELS, KINDS, SIZE, images, maps, wrapped
@@ -89,7 +89,11 @@ def test_another_score_takes_the_place_of_the_probability() -> None:
 
 @pytest.mark.parametrize(("method", "per_channel"), [("score-cam", 1), ("is-cam", 3), ("ss-cam", 3)])
 @pytest.mark.parametrize("top_k", [None, 5])
-def test_a_channel_costs_a_forward(method: str, per_channel: int, top_k: int | None) -> None:
+@pytest.mark.parametrize(("kept", "most"), [(False, 6), (True, 16)])
+def test_a_channel_costs_a_forward(
+    method: str, per_channel: int, top_k: int | None, kept: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score_cam, "is_freed_memory_kept", lambda: kept)
     model = wrapped("pooled-linear")
     seen: list[int] = []
     handle = model.classifier.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
@@ -98,7 +102,7 @@ def test_a_channel_costs_a_forward(method: str, per_channel: int, top_k: int | N
     handle.remove()
     assert seen[0] == 2  # the one forward of any explanation, then the empty images
     assert sum(seen[1:]) == 2 * (1 + per_channel * (top_k or CHANNELS))
-    assert max(seen) <= CHUNK_ON_CPU
+    assert max(seen) <= most
 
 
 def test_the_channels_that_vary_most_are_kept() -> None:

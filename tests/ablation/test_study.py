@@ -29,6 +29,7 @@ from dualcam.training.fit import fit
 from dualcam.training.history import Epoch
 from dualcam.training.report import Reporter
 from dualcam.training.settings import TrainingSettings
+from tests.killed import Killed
 from tests.observe import changed, snapshot
 
 RECIPE = TrainingSettings(epochs=1, views=2, lr=0.5)
@@ -164,10 +165,6 @@ def test_a_second_study_trains_and_judges_nothing(
     _, second, shelf = study(model, data, tmp_path / "out")
     assert (shelf.made, shelf.found) == (0, 2 * 2)
     assert numbers(first) == numbers(second)
-
-
-class Killed(Exception):
-    pass
 
 
 class KillAfter(Reporter):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from dualcam.model import DualBranch
 
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
-Numbers = Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative="")]
+AnyNames = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)]
+AnyNumbers = Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative="", show_default=False)]
 
 
 @Parameter(name="*")
@@ -24,7 +25,7 @@ Numbers = Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative
 class GridOptions:
     """What is compared."""
 
-    method: Names = ()
+    method: AnyNames = ()
     """Methods (default: the usual ones that apply to the head); with their numbers, score-cam:top_k=64."""
 
     branch: Names = ("softmax", "softmax-centered", "softmax-log-odds", "sigmoid")
@@ -53,7 +54,7 @@ class JudgeOptions:
     flip: Annotated[bool, Parameter(negative="")] = False
     """Average the maps of the photo and its mirror image."""
 
-    scales: Numbers = ()
+    scales: AnyNumbers = ()
     """Average over further input sizes, as multiples of the first: --scales 0.75 1.25."""
 
     refine: Annotated[bool, Parameter(negative="")] = False

@@ -41,7 +41,7 @@ class EvidenceOptions:
     """Which score of the branch is explained; centered, log-odds and the two of probability are free of shifts
     common to all classes; rest adds log p to the logit; finer tells the class from those most like it."""
 
-    layers: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
+    layers: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = ()
     """Fuse the maps of several layers, named by their paths, into a finer one; by layer-cam unless another is named."""
 
     fuse: Fuse = "max"

@@ -8,8 +8,8 @@ is the ratio of medians of process CPU time, over the forward as a user writes i
 graph) and over the leanest one (``inference``, under inference_mode). ``tail only K`` is the least that the gradients
 of K classes cost: a forward that records from the tapped layer on, and its backward; ``second head`` is what any second
 branch costs by itself. Memory: peak resident size above the idle process with its model, in a fresh process each, over
-``inference``. ``--minutes`` is about what timing takes; slow models get five rounds in any case, three where no bar
-hangs on it.
+``inference``. ``--minutes`` is the CPU time of the rounds, half of it for what bars hang on alone; three rounds of all
+are made in any case. A bar's interval is the middle 95 percent of what draws of its rounds give.
 """
 
 import gc
@@ -42,14 +42,14 @@ from benchmarks.explain_calls import (
     opened_score_cam,
     variants_of,
 )
-from benchmarks.explain_report import Figures, Row, ScoreCam, as_markdown
+from benchmarks.explain_report import DRAWS, Figures, Row, ScoreCam, as_markdown
 from dualcam.files import write_whole
 
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
 Counts = Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative="")]
-ROUNDS = (5, 60)
-SLOW, SLOW_ROUNDS = 3.0, 3
-"""Calls that take so many forwards are timed in so many rounds only, and so is what no bar hangs on in slow models."""
+LEAST_ROUNDS, MOST_ROUNDS = 3, 60
+SLOW = 3.0
+"""Calls that take so many forwards are timed in the least rounds only."""
 MEMORY_RUNS = {"dualcam": 3, "optimized": 3, "inference": 3, "plain": 1, "torchcam": 1, "captum": 1, "grad-cam": 1}
 MEMORY_PROCESSES = 2
 MEMORY_VARIANTS = (
@@ -67,8 +67,11 @@ app = App(help=__doc__)
 console = Console(width=150)
 
 
-def times(subject: Subject, variants: tuple[str, ...], seconds: float) -> dict[str, float | str]:
-    """Return the median CPU seconds a photo of each variant, measured in turns; or why it does not run."""
+def times(subject: Subject, variants: tuple[str, ...], seconds: float) -> dict[str, tuple[float, ...] | str]:
+    """Return the CPU seconds a photo of each variant in each round, or why it does not run.
+
+    After the least rounds, half of ``seconds`` is for all that is cheap, the rest for what bars hang on.
+    """
     found, failed = {}, {}
     for variant in variants:
         found[variant] = list[float]()
@@ -81,18 +84,17 @@ def times(subject: Subject, variants: tuple[str, ...], seconds: float) -> dict[s
                 raise
             failed[variant] = f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"
             del found[variant]
-    affordable = ROUNDS[1]
-    for round_ in range(ROUNDS[1]):
-        if round_ >= max(ROUNDS[0], affordable):
+    begun = time.process_time()
+    for round_ in range(MOST_ROUNDS):
+        share = (time.process_time() - begun) / seconds
+        if round_ >= LEAST_ROUNDS and share >= 1:
             break
         for variant, values in found.items():
-            is_cheap = round_ < affordable and min(values, default=0.0) <= SLOW * min(found["plain"], default=0.0)
-            if round_ < SLOW_ROUNDS or variant in BARRED or is_cheap:
+            is_cheap = share < 0.5 and min(values, default=0.0) <= SLOW * min(found["plain"])
+            if round_ < LEAST_ROUNDS or variant in BARRED or is_cheap:
                 values.append(spent(subject, opened(variant, subject)))
-        if round_ == 0:
-            affordable = int(seconds / sum(values[0] for values in found.values()))
-    medians: dict[str, float | str] = {variant: median(values) / subject.batch for variant, values in found.items()}
-    return medians | failed
+    rounds = {variant: tuple(value / subject.batch for value in values) for variant, values in found.items()}
+    return rounds | failed
 
 
 def spent(subject: Subject, context: Opened) -> float:
@@ -150,7 +152,7 @@ def score_cam(name: str) -> Iterator[ScoreCam]:
     channels = subject.wrapped.anatomy.channels
     seconds: dict[str, list[float]] = {tool: [] for tool in SCORE_CAM_TOOLS}
     ratios: dict[tuple[str, str], list[float]] = {}
-    for _ in range(SLOW_ROUNDS):
+    for _ in range(LEAST_ROUNDS):
         for tool, values in seconds.items():
             before = forwards(subject)
             with redirect_stderr(StringIO()):  # a progress bar
@@ -181,7 +183,7 @@ def one_score_cam(tool: str, name: str) -> None:
 def forwards(subject: Subject) -> dict[str, list[float]]:
     """Return the CPU seconds of a few forwards of each baseline, in turns."""
     found: dict[str, list[float]] = {baseline: [] for baseline in BASELINES}
-    for _ in range(SLOW_ROUNDS):
+    for _ in range(LEAST_ROUNDS):
         for baseline, values in found.items():
             values.append(spent(subject, opened(baseline, subject)))
     return found
@@ -240,7 +242,7 @@ def main(
     run = {"minutes": f"{(time.monotonic() - begun) / 60:.0f}", "gibibytes": f"{peak_gibibytes():.1f}"}
     console.print("{minutes} minutes, at most {gibibytes} GiB".format(**run))
     if markdown is not None:
-        page = as_markdown(figures, ABOUT.format(**machine(), **run), EXPLAINED, SCORE_CAM_EXPLAINED)
+        page = as_markdown(figures, ABOUT.format(**machine(), **run, draws=DRAWS), EXPLAINED, SCORE_CAM_EXPLAINED)
         with write_whole(markdown) as temporary:
             temporary.write_text(page, encoding="utf-8")
 
@@ -263,11 +265,12 @@ def machine() -> dict[str, str]:
 
 
 ABOUT = """One run of `{command}`: {minutes} minutes on {cpu}, one thread,
-PyTorch {torch}, at most {gibibytes} GiB in one process. Random weights, 224 x 224. Rounds are interleaved, five at
-least (three for peers and other methods); a figure is the ratio of medians of process CPU time. What a tool hooks into
-the model is there during its own calls only; setting it up and freeing what it keeps are not measured. `plain` is the
-forward as a user writes it, `inference` the leanest: the same under `inference_mode`. Memory is the peak resident size
-above the idle process with its model, in fresh processes, over that of `inference`."""
+PyTorch {torch}, at most {gibibytes} GiB in one process. Random weights, 224 x 224. Rounds are interleaved, three at
+least; a figure is the ratio of medians of process CPU time, its interval the middle 95 percent of {draws} draws of the
+rounds (of Score-CAM, the range of its calls). What a tool hooks into the model is there during its own calls only;
+setting it up and freeing what it keeps are not measured. `plain` is the forward as a user writes it, `inference` the
+leanest: the same under `inference_mode`. Memory is the peak resident size above the idle process with its model, in
+fresh processes, over that of `inference`."""
 EXPLAINED = """`dualcam K` explains K classes by Grad-CAM, `dualcam:METHOD 1` one class by another method; `optimized`
 is the same with `dualcam.optimize`. `tail only K` is the least that gradients of K classes cost: a forward that records
 from the tapped layer on, and its backward. `second head` is what a second branch costs by itself. `channels last` is

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from dualcam.adapter import Adapter
-from dualcam.capture import Recording
 from dualcam.cells import Cells, cells_of, fits
 from dualcam.heads import GLUE, Head
+from dualcam.recording import Recording
 from dualcam.types import Layout
 
 
@@ -71,7 +71,7 @@ class Probe:
 
     def cells_of(self, output: Tensor) -> Cells | None:
         """Return where cells lie in ``output``, or None; grids of feature maps seen in the forward help with tokens."""
-        maps = [call.output.shape[2:] for call in reversed(self.recording.calls) if call.output.dim() == 4]
+        maps = [shape[2:] for shape in reversed(self.recording.shapes) if len(shape) == 4]
         known = [(shape[0], shape[1]) for shape in dict.fromkeys(maps) if fits(shape[0], shape[1], self.size)]
         return cells_of(output.shape, self.size, layout=self.layout, grid=self.grid, known=known)
 

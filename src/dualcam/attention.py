@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from dualcam.capture import running, with_tensor
+from dualcam.capture import with_tensor
 from dualcam.errors import MethodNotApplicable
 from dualcam.evidence import full
+from dualcam.recording import running
 
 OTHERWISE = "use a gradient method that reads activations, such as layer-cam or grad-cam"
 

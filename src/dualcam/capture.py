@@ -1,10 +1,10 @@
-"""The only file that touches hooks; each lives inside a ``with`` block."""
+"""Hooks on single layers; each lives inside a ``with`` block. Only this file and `recording` touch hooks."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,41 +22,6 @@ class Tap:
     """Holds the output of the tapped layer after the forward."""
 
     value: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Call:
-    """One module call of a recorded forward, in order of completion. Tensors are references, not copies."""
-
-    path: str
-    module: nn.Module
-    inputs: tuple[Tensor, ...]
-    output: Tensor
-    version: int = 0
-
-    @property
-    def was_changed(self) -> bool:
-        """Whether an operation in place changed the output after the call."""
-        return self.output._version != self.version
-
-    @property
-    def is_unit(self) -> bool:
-        """Whether the module works as one piece: it has no submodules, or parameters of its own beside them."""
-        return (
-            next(self.module.children(), None) is None or next(self.module.parameters(recurse=False), None) is not None
-        )
-
-    @property
-    def depth(self) -> int:
-        """Nesting depth of the module; the model itself is 0."""
-        return self.path.count(".") + 1 if self.path else 0
-
-
-@dataclass
-class Recording:
-    """All module calls of one forward."""
-
-    calls: list[Call] = field(default_factory=list)
 
 
 def first_tensor(value: Any) -> Tensor | None:
@@ -195,63 +160,6 @@ def with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
         items = [with_tensor(item, old, new) for item in output]
         return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
     return output
-
-
-@contextmanager
-def recorded(model: nn.Module) -> Iterator[Recording]:
-    """Record every module call of the forward that runs inside the block."""
-    recording = Recording()
-    handles = []
-
-    def recorder(path: str) -> Any:
-        def keep(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            tensor = first_tensor(output)
-            if tensor is not None:
-                tensors = tuple(item for item in inputs if isinstance(item, Tensor))
-                recording.calls.append(Call(path, module, tensors, tensor, tensor._version))
-
-        return keep
-
-    try:
-        for path, module in model.named_modules():
-            handles.append(module.register_forward_hook(recorder(path)))
-        with uncompiled():
-            yield recording
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def running(model: nn.Module) -> Iterator[list[str]]:
-    """Keep the list of the paths of the modules that are running, outermost first, during forwards in the block.
-
-    Forwards of other threads are left alone.
-    """
-    stack: list[str] = []
-    handles = []
-    owner = threading.get_ident()
-
-    def opener(path: str) -> Any:
-        def enter(_module: nn.Module, _inputs: Any) -> None:
-            if threading.get_ident() == owner:
-                stack.append(path)
-
-        return enter
-
-    def close(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-        if threading.get_ident() == owner:
-            stack.pop()
-
-    try:
-        for path, module in model.named_modules():
-            handles.append(module.register_forward_pre_hook(opener(path)))
-            handles.append(module.register_forward_hook(close, always_call=True))
-        with uncompiled():
-            yield stack
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from dualcam import families
 from dualcam.adapter import Adapter
 from dualcam.anatomy import Anatomy, Found, Probe
-from dualcam.capture import recorded
 from dualcam.cells import Cells
 from dualcam.errors import ModelError, StructureNotFound, check_size
 from dualcam.guards import evaluating
 from dualcam.proof import gives_logits, prove
+from dualcam.recording import recorded
 from dualcam.types import Layout
+
+MOST_KEPT = 2**30
+"""Bytes of a forward's tensors that are kept to be looked at: all of most models, the last blocks of the largest."""
 
 
 def probe_input(model: nn.Module, size: tuple[int, int]) -> Tensor:
@@ -43,7 +46,7 @@ def examine(
     """
     check_given(model, layer, head, grid)
     with torch.inference_mode(mode=False), torch.no_grad(), evaluating(model):
-        probe = _probed(model, probe_input(model, size), adapter or Adapter(), layout, grid)
+        probe = _probed(model, probe_input(model, size), adapter or Adapter(), layer, layout, grid)
         anatomy = _searched(probe, layer, nonnegative) if head is None else _by_hand(probe, layer, head, nonnegative)
     if grid not in (None, anatomy.grid):
         raise StructureNotFound(
@@ -90,9 +93,14 @@ def finders() -> list[Any]:
 
 
 def _probed(
-    model: nn.Module, image: Tensor, adapter: Adapter, layout: Layout | None, grid: tuple[int, int] | None
+    model: nn.Module,
+    image: Tensor,
+    adapter: Adapter,
+    layer: str | None,
+    layout: Layout | None,
+    grid: tuple[int, int] | None,
 ) -> Probe:
-    with recorded(model) as recording:
+    with recorded(model, most=MOST_KEPT, since=layer) as recording:
         try:
             logits = adapter.logits(model, image)
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:

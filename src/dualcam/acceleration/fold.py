@@ -11,7 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from dualcam.capture import has_hooks, recorded, running
+from dualcam.capture import has_hooks
+from dualcam.recording import recorded, running
 
 FROZEN_NORMS = frozenset({"FrozenBatchNorm2d", "FrozenBatchNormAct2d"})
 TOLERANCE = 1e-5

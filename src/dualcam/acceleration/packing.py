@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from dualcam.acceleration.packed import PackedAttention, PackedConv2d, PackedLinear, attends_plainly
-from dualcam.capture import has_hooks, recorded
+from dualcam.capture import has_hooks
+from dualcam.recording import recorded
 
 PRODUCTS = 1_500_000
 """So many products [multiplications an image] a linear layer must take: below, calling oneDNN costs what it saves."""

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from dualcam.anatomy import Found, Probe
-from dualcam.capture import Call, recorded
 from dualcam.cells import Cells
 from dualcam.guards import frozen
 from dualcam.heads import GLUE, SideBySide, TokenLabels, probe_score
 from dualcam.proof import MOST_CELLS_HAVE_GRADIENT
+from dualcam.recording import Call, differentiated, recorded
 from dualcam.tail import join
 
 PRIORITY = 90
@@ -48,19 +48,31 @@ class Candidate(NamedTuple):
 
 
 def find(probe: Probe, layer: str | None) -> Found | None:
-    """Find the last layers, then the tap by gradients: one more forward, recorded with a graph."""
+    """Find the last layers, then the tap by gradients: one more forward, recorded with a graph.
+
+    Where the first forward did not fit, the graph is that of its kept calls first: the tap is a late one.
+    """
     last = next(last_layers(probe), None)
     if last is None:
         return None
+    starts = dict.fromkeys((probe.recording.let_go, 0))
+    return next((found for first in starts if (found := _find_from(first, probe, last, layer)) is not None), None)
+
+
+def _find_from(first: int, probe: Probe, last: LastLayers, layer: str | None) -> Found | None:
+    """Return what is found by a graph from call number ``first`` on, from the images on where that is 0."""
     paths = tuple(call.path for call in last.calls)
-    with torch.enable_grad(), frozen(probe.model), recorded(probe.model) as recording:
-        image = probe.image.detach().clone().requires_grad_()
-        probe.adapter.logits(probe.model, image.clone())
+    recording_gradients = differentiated(probe.model, first) if first else torch.enable_grad()
+    most = probe.recording.size if first else None
+    with frozen(probe.model):
+        with recording_gradients, recorded(probe.model, most=most, since=layer) as recording:
+            probe.adapter.logits(probe.model, probe.image.detach().clone().requires_grad_(not first).clone())
         inputs = [next(call for call in reversed(recording.calls) if call.path == path).inputs[0] for path in paths]
-        features = join(inputs)
-        found = choose(probe, recording.calls, probe_score(last.steps, features), layer)
-    if found is None:
-        return None
+        with torch.enable_grad():
+            features = join(inputs)
+            found = choose(probe, recording.calls, probe_score(last.steps, features), layer)
+    if found is None or (first and layer is None and isinstance(found.call.module, PROJECTIONS)):
+        return None  # a block before the first call is better than a projection after it
     output = found.call.output.detach()
     return Found(found.call.path, output, found.cells, None, last.steps, paths, features.detach())
 
@@ -101,7 +113,7 @@ def choose(probe: Probe, calls: Sequence[Call], score: Tensor, layer: str | None
         for cells in [probe.cells_of(call.output)]
         if cells is not None and call.output.shape[0] == probe.image.shape[0]
     ]
-    if not candidates:
+    if not candidates or not score.requires_grad:
         return None
     gradients = torch.autograd.grad(score, [item.call.output for item in candidates], allow_unused=True)
     usable = [

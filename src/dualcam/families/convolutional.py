@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from dualcam.anatomy import Found, Probe
-from dualcam.capture import Call
 from dualcam.cells import Cells
 from dualcam.heads import ACTIVATIONS, GLUE
+from dualcam.recording import Call
 from dualcam.types import Layout
 
 PRIORITY = 50

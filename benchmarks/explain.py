@@ -33,11 +33,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.explain_calls import (
-    BARRED,
     BASELINES,
     SCORE_CAM_TOOLS,
     Opened,
     Subject,
+    barred_of,
     opened,
     opened_score_cam,
     variants_of,
@@ -72,6 +72,7 @@ def times(subject: Subject, variants: tuple[str, ...], seconds: float) -> dict[s
 
     After the least rounds, half of ``seconds`` is for all that is cheap, the rest for what bars hang on.
     """
+    barred = barred_of(subject.name)
     found, failed = {}, {}
     for variant in variants:
         found[variant] = list[float]()
@@ -84,14 +85,16 @@ def times(subject: Subject, variants: tuple[str, ...], seconds: float) -> dict[s
                 raise
             failed[variant] = f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"
             del found[variant]
-    begun = time.process_time()
+    begun, bars_begun = time.process_time(), None
     for round_ in range(MOST_ROUNDS):
-        share = (time.process_time() - begun) / seconds
-        if round_ >= LEAST_ROUNDS and share >= 1:
+        now = time.process_time()
+        if bars_begun is None and round_ >= LEAST_ROUNDS and now - begun >= seconds / 2:
+            bars_begun = now
+        if bars_begun is not None and now - bars_begun >= seconds / 2:
             break
         for variant, values in found.items():
-            is_cheap = share < 0.5 and min(values, default=0.0) <= SLOW * min(found["plain"])
-            if round_ < LEAST_ROUNDS or variant in BARRED or is_cheap:
+            is_cheap = bars_begun is None and min(values, default=0.0) <= SLOW * min(found["plain"], default=0.0)
+            if round_ < LEAST_ROUNDS or variant in barred or is_cheap:
                 values.append(spent(subject, opened(variant, subject)))
     rounds = {variant: tuple(value / subject.batch for value in values) for variant, values in found.items()}
     return rounds | failed

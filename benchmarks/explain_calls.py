@@ -19,8 +19,6 @@ SIDE = 224
 BASELINES = ("plain", "inference")
 BOUNDS = ("tail only 1", "tail only 5", "second head")
 OURS = ("dualcam 1", "dualcam 5", "dualcam all", "optimized 1", "optimized 5")
-BARRED = ("plain", *BOUNDS, "dualcam 1", "dualcam 5", "dualcam all", "optimized 1")
-"""What bars hang on."""
 PEERS = ("torchcam 1", "torchcam 5", "captum 1", "captum 5", "grad-cam 1", "grad-cam 5")
 SCORE_CAM_TOOLS = ("dualcam", "dualcam optimized", "grad-cam", "torchcam")
 LINEAR = ("resnet50", "mobilenet_v2")
@@ -105,6 +103,12 @@ def variants_of(name: str, batch: int) -> tuple[str, ...]:
         skipped |= {"torchcam 5", "captum 5", "grad-cam 5"}
     every = (*BASELINES, "channels last", *BOUNDS, *OURS, *gradient_methods(), *PEERS)
     return tuple(variant for variant in every if variant not in skipped)
+
+
+def barred_of(name: str) -> tuple[str, ...]:
+    """Return the variants that bars hang on."""
+    bounds = () if name in LINEAR else BOUNDS
+    return ("plain", *bounds, "dualcam 1", "dualcam 5", "dualcam all", "optimized 1")
 
 
 def opened(variant: str, subject: Subject) -> Opened:

@@ -1,7 +1,7 @@
 """What an explanation costs: CPU time over one plain eager forward, and peak extra memory; peers in the same run.
 
     python -m benchmarks.explain [--models resnet50 vit_b_16] [--batches 1 16] [--variants "dualcam 1" "torchcam 1"]
-        [--minutes 8] [--skip-memory] [--skip-score-cam] [--markdown docs/speed.md]
+        [--bars] [--minutes 8] [--skip-memory] [--skip-score-cam] [--markdown docs/speed.md]
 
 Random weights, 224 x 224, one thread. Time: rounds are interleaved, so that a noisy machine hits all alike; the figure
 is the ratio of medians of process CPU time, over the forward as a user writes it (``plain``, which builds an autograd
@@ -9,7 +9,8 @@ graph) and over the leanest one (``inference``, under inference_mode). ``tail on
 of K classes cost: a forward that records from the tapped layer on, and its backward; ``second head`` is what any second
 branch costs by itself. Memory: peak resident size above the idle process with its model, in a fresh process each, over
 ``inference``. ``--minutes`` is the CPU time of the rounds, half of it for what bars hang on alone; three rounds of all
-are made in any case. A bar's interval is the middle 95 percent of what draws of its rounds give.
+are made in any case. A bar's interval is the middle 95 percent of what draws of its rounds give. ``--bars`` measures
+what bars hang on, and nothing else: no peers, no other methods.
 """
 
 import gc
@@ -63,6 +64,8 @@ MEMORY_VARIANTS = (
     "captum 1",
     "grad-cam 1",
 )
+BAR_MEMORY_VARIANTS = ("inference", "dualcam 1")
+BAR_SCORE_CAM_TOOLS = ("dualcam",)
 app = App(help=__doc__)
 console = Console(width=150)
 
@@ -146,14 +149,14 @@ def resident(size: str) -> int:
     return int(next(line for line in lines if line.startswith(size)).split()[1])
 
 
-def score_cam(name: str) -> Iterator[ScoreCam]:
-    """Yield what Score-CAM of one image costs by each tool.
+def score_cam(name: str, tools: Sequence[str]) -> Iterator[ScoreCam]:
+    """Yield what Score-CAM of one image costs by each of ``tools``.
 
     In turns, with forwards of 16 on both sides of each call; and once as the first call of a process.
     """
     subject = Subject(name, 16)
     channels = subject.wrapped.anatomy.channels
-    seconds: dict[str, list[float]] = {tool: [] for tool in SCORE_CAM_TOOLS}
+    seconds: dict[str, list[float]] = {tool: [] for tool in tools}
     ratios: dict[tuple[str, str], list[float]] = {}
     for _ in range(LEAST_ROUNDS):
         for tool, values in seconds.items():
@@ -192,10 +195,12 @@ def forwards(subject: Subject) -> dict[str, list[float]]:
     return found
 
 
-def measure(name: str, batch: int, variants: tuple[str, ...], seconds: float, *, memory: bool) -> Iterator[Row]:
-    """Yield a row for each variant on one model and batch."""
+def measure(
+    name: str, batch: int, variants: tuple[str, ...], seconds: float, memory_of: Sequence[str]
+) -> Iterator[Row]:
+    """Yield a row for each variant on one model and batch, with the memory of those in ``memory_of``."""
     found = times(Subject(name, batch), variants, seconds)
-    held = peaks([variant for variant in variants if variant in MEMORY_VARIANTS], name, batch) if memory else {}
+    held = peaks([variant for variant in variants if variant in memory_of], name, batch)
     for variant in variants:
         value, peak = found[variant], held.get(variant)
         if isinstance(value, str):
@@ -218,6 +223,7 @@ def main(
     models: Names = ("resnet50", "mobilenet_v2", "vgg16", "vit_b_16"),
     batches: Counts = (1, 16),
     variants: Names = (),
+    bars: bool = False,
     minutes: float = 8.0,
     skip_memory: bool = False,
     score_cam_models: Annotated[Names, Parameter(name="--score-cam")] = ("mobilenet_v2",),
@@ -229,15 +235,17 @@ def main(
     torch.set_num_threads(1)
     gc.freeze()  # what was imported is not looked through after each call
     share = 60 * minutes / (len(models) * len(batches))
+    memory_variants = () if skip_memory else BAR_MEMORY_VARIANTS if bars else MEMORY_VARIANTS
     rows: list[Row] = []
     for name in models:
         for batch in batches:
-            asked = (*BASELINES, *variants) if variants else variants_of(name, batch)
-            memory = batch == max(batches) and not skip_memory
-            part = list(measure(name, batch, tuple(dict.fromkeys(asked)), share, memory=memory))
+            chosen = (*variants, *(barred_of(name) if bars else ())) or variants_of(name, batch)
+            asked = tuple(dict.fromkeys((*BASELINES, *chosen)))
+            part = list(measure(name, batch, asked, share, memory_variants if batch == max(batches) else ()))
             show(Figures(part).table(), f"{name}, batch {batch}")
             rows += part
-    score_cams_found = [] if skip_score_cam else [item for name in score_cam_models for item in score_cam(name)]
+    tools = () if skip_score_cam else BAR_SCORE_CAM_TOOLS if bars else SCORE_CAM_TOOLS
+    score_cams_found = [item for name in score_cam_models for item in score_cam(name, tools)] if tools else []
     figures = Figures(rows, score_cams_found)
     if score_cams_found:
         show(figures.score_cam_table(), "Score-CAM of one image")

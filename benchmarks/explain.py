@@ -9,8 +9,8 @@ graph) and over the leanest one (``inference``, under inference_mode). ``tail on
 of K classes cost: a forward that records from the tapped layer on, and its backward; ``second head`` is what any second
 branch costs by itself. Memory: peak resident size above the idle process with its model, in a fresh process each, over
 ``inference``. ``--minutes`` is the CPU time of the rounds, half of it for what bars hang on alone; three rounds of all
-are made in any case. A bar's interval is the middle 95 percent of what draws of its rounds give. ``--bars`` measures
-what bars hang on, and nothing else: no peers, no other methods.
+are made in any case, nine of what bars hang on. A bar's interval is the middle 95 percent of what draws of its rounds
+give. ``--bars`` measures what bars hang on, and nothing else: no peers, no other methods.
 """
 
 import gc
@@ -48,10 +48,11 @@ from dualcam.files import write_whole
 
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
 Counts = Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative="")]
-LEAST_ROUNDS, MOST_ROUNDS = 3, 60
+LEAST_ROUNDS, LEAST_BAR_ROUNDS, MOST_ROUNDS = 3, 9, 60
 SLOW = 3.0
 """Calls that take so many forwards are timed in the least rounds only."""
-MEMORY_RUNS = {"dualcam": 3, "optimized": 3, "inference": 3, "plain": 1, "torchcam": 1, "captum": 1, "grad-cam": 1}
+MEMORY_RUNS = {"inference": 9, "dualcam 1": 9, "dualcam 5": 3, "dualcam all": 3, "optimized 1": 3}
+"""One where no bar hangs on it. The same call's peak differs by a fourth, as freed blocks happen to fit the next."""
 MEMORY_PROCESSES = 2
 MEMORY_VARIANTS = (
     "inference",
@@ -93,7 +94,7 @@ def times(subject: Subject, variants: tuple[str, ...], seconds: float) -> dict[s
         now = time.process_time()
         if bars_begun is None and round_ >= LEAST_ROUNDS and now - begun >= seconds / 2:
             bars_begun = now
-        if bars_begun is not None and now - bars_begun >= seconds / 2:
+        if bars_begun is not None and round_ >= LEAST_BAR_ROUNDS and now - bars_begun >= seconds / 2:
             break
         for variant, values in found.items():
             is_cheap = bars_begun is None and min(values, default=0.0) <= SLOW * min(found["plain"], default=0.0)
@@ -125,7 +126,7 @@ def peaks(variants: Sequence[str], name: str, batch: int) -> dict[str, float | N
         outcome = subprocess.run(command, capture_output=True, text=True, check=False)
         return float(json.loads(outcome.stdout)) if outcome.returncode == 0 else None
 
-    runs = [variant for variant in variants for _ in range(MEMORY_RUNS[variant.partition(" ")[0]])]
+    runs = [variant for variant in variants for _ in range(MEMORY_RUNS.get(variant, 1))]
     with ThreadPoolExecutor(MEMORY_PROCESSES) as pool:
         found = list(zip(runs, pool.map(peak, runs), strict=True))
     values = {variant: [value for ran, value in found if ran == variant and value is not None] for variant in variants}
@@ -277,11 +278,11 @@ def machine() -> dict[str, str]:
 
 ABOUT = """One run of `{command}`: {minutes} minutes on {cpu}, one thread,
 PyTorch {torch}, at most {gibibytes} GiB in one process. Random weights, 224 x 224. Rounds are interleaved, three at
-least; a figure is the ratio of medians of process CPU time, its interval the middle 95 percent of {draws} draws of the
-rounds (of Score-CAM, the range of its calls). What a tool hooks into the model is there during its own calls only;
-setting it up and freeing what it keeps are not measured. `plain` is the forward as a user writes it, `inference` the
-leanest: the same under `inference_mode`. Memory is the peak resident size above the idle process with its model, in
-fresh processes, over that of `inference`."""
+least, nine of what bars hang on; a figure is the ratio of medians of process CPU time, its interval the middle 95
+percent of {draws} draws of the rounds (of Score-CAM, the range of its calls). What a tool hooks into the model is there
+during its own calls only; setting it up and freeing what it keeps are not measured. `plain` is the forward as a user
+writes it, `inference` the leanest: the same under `inference_mode`. Memory is the peak resident size above the idle
+process with its model, in fresh processes, over that of `inference`."""
 EXPLAINED = """`dualcam K` explains K classes by Grad-CAM, `dualcam:METHOD 1` one class by another method; `optimized`
 is the same with `dualcam.optimize`. `tail only K` is the least that gradients of K classes cost: a forward that records
 from the tapped layer on, and its backward. `second head` is what a second branch costs by itself. `channels last` is
